@@ -1,0 +1,51 @@
+# Every target sets up what it needs; a fresh machine wants only Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?= 60
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format unit soak bench lock clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Make the virtual environment with the locked dependencies
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "cannot make a virtual environment: on Debian and Ubuntu install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## The whole line on the embedded stack, compared with the OMS at the end (DURATION=60)
+	$(BIN)/order-sync demo --duration $(DURATION) $(DEMO_ARGS)
+
+test: check ## Everything CI runs: lint, format, types, import contracts, tests
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, format, strict types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put every file into shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+soak: setup ## Real time, repeated kills; run before closing an issue (about ten minutes)
+	$(BIN)/python -m pytest tests/soak -m soak --timeout 3600
+
+bench: setup ## The fold beside a plain serial loop; figures are ratios of one run
+	$(BIN)/python bench/fold.py
+
+lock: ## Renew requirements.lock from pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" --extra demo --group dev --group build pyproject.toml -o requirements.lock
+	rm -rf $(VENV)-lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache dist

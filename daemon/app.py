@@ -1,0 +1,236 @@
+"""Builds the loops in the order of the data path and runs them until told to stop.
+
+Ingest is one thread, delivery another (asyncio, one task per destination), the main thread waits for signals. If one
+loop dies, the process ends with its error. Stopping shares one deadline, `operate.shutdown_secs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+
+import structlog
+
+from daemon import __version__
+from daemon.delivery.loop import DeliveryLoop
+from daemon.delivery.orders_api import HttpOrdersApi
+from daemon.errors import TryAgain
+from daemon.ingest.kafka import KafkaSource
+from daemon.ingest.loop import IngestLoop
+from daemon.mapping.model import Mapping
+from daemon.operate.health import Health
+from daemon.operate.metrics import Metrics
+from daemon.operate.server import OperateServer
+from daemon.settings import Settings
+from daemon.state.database import async_pool
+from daemon.state.delivery_store import PostgresDeliveryStore
+from daemon.state.ingest_store import PostgresIngestStore
+from daemon.state.reads import Record, reading, records
+from daemon.state.schedule import DebouncePolicy
+
+log = structlog.get_logger()
+
+LOOK_SECS = 0.2  # how often `--until-caught-up` looks whether it is
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every loop is handed."""
+
+    settings: Settings
+    mapping: Mapping
+    metrics: Metrics
+    health: Health
+    stop: threading.Event
+
+
+def run(settings: Settings, mapping: Mapping, role: str, until_caught_up: bool) -> int:
+    """Run the daemon; the exit code. `role` is ingest, deliver or both.
+
+    Raises RefuseToStart where a person has to change something first.
+    """
+    parts = Parts(settings, mapping, Metrics(), Health(settings.operate.stall_secs), threading.Event())
+    parts.metrics.build_info.labels(
+        version=__version__, mapping=mapping.version[:12], structure=mapping.structure.version[:12]
+    ).set(1)
+    server = OperateServer.start(
+        settings.operate.listen_host, settings.operate.listen_port, parts.metrics, parts.health
+    )
+    log.info(
+        "starting",
+        version=__version__,
+        role=role,
+        port=server.port,
+        mapping=mapping.version[:12],
+        destinations={name: destination.base_url for name, destination in settings.destinations.items()},
+    )
+    try:
+        with _signals(parts.stop):
+            if not _prepared(parts):
+                return 0
+            return _run_loops(parts, role, until_caught_up)
+    finally:
+        server.stop()
+
+
+def _prepared(parts: Parts) -> bool:
+    """Wait for Postgres and register the destinations. False if stopped meanwhile."""
+    while not parts.stop.is_set():
+        try:
+            with reading(parts.settings.postgres):
+                pass
+            asyncio.run(_register(parts.settings))
+        except TryAgain as error:
+            log.warning("waiting for the state", error=str(error))
+            parts.stop.wait(1.0)
+        else:
+            return True
+    return False
+
+
+async def _register(settings: Settings) -> None:
+    async with async_pool(settings.postgres) as pool:
+        store = PostgresDeliveryStore(pool, settings.postgres)
+        for name, destination in settings.destinations.items():
+            await store.register(name, destination.base_url, destination.client_id)
+
+
+def _run_loops(parts: Parts, role: str, until_caught_up: bool) -> int:
+    errors: list[BaseException] = []
+    threads: list[threading.Thread] = []
+    ingest: IngestLoop | None = None
+    if role in ("ingest", "both"):
+        ingest = _ingest(parts)
+        loop = ingest
+        threads.append(_thread("ingest", lambda: loop.run(parts.settings.destinations), parts, errors))
+    if role in ("deliver", "both"):
+        threads.append(_thread("deliver", lambda: asyncio.run(_deliver(parts)), parts, errors))
+    code = _watch(parts, ingest, role) if until_caught_up else _wait(parts)
+    parts.stop.set()
+    deadline = time.monotonic() + parts.settings.operate.shutdown_secs
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if late := [thread.name for thread in threads if thread.is_alive()]:
+        log.error("loops did not end in time", loops=late, shutdown_secs=parts.settings.operate.shutdown_secs)
+        return 1
+    log.info("stopped", code=1 if errors else code)
+    return 1 if errors else code
+
+
+def _ingest(parts: Parts) -> IngestLoop:
+    settings = parts.settings
+    debounce = DebouncePolicy(
+        timedelta(seconds=settings.debounce.quiet_secs), timedelta(seconds=settings.debounce.max_wait_secs)
+    )
+    return IngestLoop(
+        settings,
+        parts.mapping.structure,
+        PostgresIngestStore(settings.postgres, debounce),
+        KafkaSource(settings.kafka, parts.mapping.structure.by_topic()),
+        parts.metrics,
+        parts.health.loop("ingest"),
+        parts.stop,
+    )
+
+
+async def _deliver(parts: Parts) -> None:
+    """One delivery loop per destination; they share nothing but the pool, and one that fails ends them all."""
+    settings = parts.settings
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    threading.Thread(
+        target=lambda: (parts.stop.wait(), loop.call_soon_threadsafe(stop.set)), name="stop", daemon=True
+    ).start()
+    async with async_pool(settings.postgres) as pool:
+        store = PostgresDeliveryStore(pool, settings.postgres)
+
+        async def one(name: str) -> None:
+            async with HttpOrdersApi(
+                settings.destinations[name], settings.http, settings.delivery.connect_timeout_secs, time.monotonic
+            ) as api:
+                delivery = DeliveryLoop(
+                    settings, name, parts.mapping, store, api, parts.metrics, parts.health.loop(f"deliver {name}")
+                )
+                await delivery.run(stop)
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in settings.destinations:
+                tasks.create_task(one(name), name=f"deliver {name}")
+
+
+def _thread(name: str, target: Callable[[], object], parts: Parts, errors: list[BaseException]) -> threading.Thread:
+    def guarded() -> None:
+        try:
+            target()
+        except BaseException as error:
+            errors.append(error)
+            log.exception("loop died", loop=name)
+        finally:
+            parts.stop.set()
+
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _wait(parts: Parts) -> int:
+    parts.stop.wait()
+    return 0
+
+
+def _watch(parts: Parts, ingest: IngestLoop | None, role: str) -> int:
+    """Wait until all that was in Kafka is folded and nothing that can be sent is owed; the exit code."""
+    while not parts.stop.wait(LOOK_SECS):
+        if ingest is not None and ingest.halted:
+            log.error("cannot catch up: ingest is halted", topics=ingest.halted)
+            return 1
+        if ingest is not None and not ingest.caught_up.is_set():
+            continue
+        if role == "ingest":
+            return 0
+        try:
+            with reading(parts.settings.postgres) as cursor:
+                owed, destinations = records(cursor, "owed_orders"), records(cursor, "destinations")
+        except TryAgain:
+            continue
+        mine = {record["name"]: record for record in destinations if record["name"] in parts.settings.destinations}
+        if blocked := {n: r["halted_reason"] or "paused" for n, r in mine.items() if r["halted_reason"] or r["paused"]}:
+            log.error("cannot catch up: delivery is stopped", destinations=blocked)
+            return 1
+        counts = _counts(owed, mine)
+        if not counts.get("owed") and not counts.get("in_flight"):
+            log.info("caught up", **counts)
+            return 3 if counts else 0
+    return 1
+
+
+def _counts(owed: list[Record], mine: dict[str, Record]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for record in owed:
+        if record["destination"] in mine:
+            counts[record["state"]] = counts.get(record["state"], 0) + record["orders"]
+    return counts
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT stop in order; a second one ends at once."""
+
+    def asked(number: int, _: FrameType | None) -> None:
+        log.info("asked to stop", signal=signal.Signals(number).name)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""What every command takes: the settings file, and whether people or scripts read the output."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from daemon.mapping.loader import load_mapping
+from daemon.mapping.model import Mapping
+from daemon.settings import Settings, load_settings
+
+DEFAULT_CONFIG = Path("order-sync.yaml")
+
+program_config: ContextVar[Path] = ContextVar("program_config", default=DEFAULT_CONFIG)
+"""The option of the program itself, set before a command runs."""
+
+# ORDER_SYNC_CONFIG is read by the option of the program itself (main.py): either option on the command line beats it.
+ConfigOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The settings file.", show_default=False)
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+
+
+def config_path(config: Path | None) -> Path:
+    """The settings file: the command's own option, else the program's, which also reads ORDER_SYNC_CONFIG."""
+    if config is not None:
+        return config
+    return program_config.get()
+
+
+def settings_from(config: Path | None) -> Settings:
+    """The settings. Raises SettingsError."""
+    return load_settings(config_path(config))
+
+
+def mapping_from(settings: Settings) -> Mapping:
+    """The mapping that the settings name. Raises MappingError."""
+    return load_mapping(settings.mapping)

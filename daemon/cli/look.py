@@ -1,0 +1,142 @@
+"""Look: the state as it is now, from Postgres alone; only the lag also asks Kafka."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from daemon.cli import probes
+from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
+from daemon.cli.output import print_json, print_line, print_table
+from daemon.errors import MappingError, SettingsError
+from daemon.settings import Settings
+from daemon.state import reads
+from daemon.state.reads import Record
+
+
+def status(
+    config: ConfigOption = None,
+    lag: Annotated[bool, typer.Option("--lag/--no-lag", help="Ask Kafka how much is not folded yet.")] = True,
+    json: JsonOption = False,
+) -> None:
+    """What is owed and how old it is, lag, requests of the last hour, rejects, and who delivers."""
+    settings = settings_from(config)
+    found = _status(settings)
+    found["kafka"], found["lag"] = _lag(settings, found.pop("positions")) if lag else ("not asked", [])
+    if json:
+        print_json(found)
+        return
+    print_table(
+        "Destinations",
+        ["name", "base_url", "client_id", "condition", "leader", "leader_until", "budget_used_bytes", "budget_bytes"],
+        found["destinations"],
+    )
+    print_table("Orders owed", ["destination", "lane", "state", "orders", "due", "oldest_secs"], found["orders"])
+    requests = ["destination", "verdict", "requests", "orders", "bytes", "last_at"]
+    print_table("Requests of the last hour", requests, found["requests"])
+    print_table("Open rejects", ["topic", "reason", "rejects", "first_at", "last_at"], found["rejects"])
+    if found["kafka"] == "reachable":
+        print_table(
+            "Lag", ["topic", "partition", "next_offset", "end_offset", "lag_messages", "moved_at"], found["lag"]
+        )
+    else:
+        print_line(f"Lag: Kafka {found['kafka']}")
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    with reads.reading(settings.postgres) as cursor:
+        found: dict[str, Any] = {
+            name: reads.records(cursor, statement)
+            for name, statement in (
+                ("destinations", "destinations"),
+                ("orders", "owed_orders"),
+                ("requests", "recent_requests"),
+                ("rejects", "open_rejects"),
+                ("positions", "positions"),
+            )
+        }
+    for destination in found["destinations"]:
+        destination["condition"] = _condition(destination)
+        destination["budget_bytes"] = settings.delivery.budget_bytes
+    return found
+
+
+def _condition(destination: Record) -> str:
+    if destination["halted_reason"]:
+        return f"halted: {destination['halted_reason']}"
+    if destination["paused"]:
+        return "paused"
+    if destination["send_not_before"]:
+        return f"sends nothing before {destination['send_not_before']:%H:%M:%SZ} ({destination['failures']} failures)"
+    return "delivering" if destination["leader"] else "no leader"
+
+
+def _lag(settings: Settings, positions: list[Record]) -> tuple[str, list[Record]]:
+    """How Kafka is, and each partition's position, end and distance."""
+    try:
+        ends = probes.end_offsets(settings.kafka, ((at["topic"], at["partition"]) for at in positions))
+    except (probes.ProbeFailed, SettingsError) as error:
+        return f"unknown: {error}", []
+    rows: list[Record] = []
+    for at in positions:
+        end = ends.get((at["topic"], at["partition"]))
+        rows.append(
+            {
+                "topic": at["topic"],
+                "partition": at["partition"],
+                "next_offset": at["next_offset"],
+                "end_offset": end,
+                "lag_messages": None if end is None else max(0, end - at["next_offset"]),
+                "moved_at": at["moved_at"],
+            }
+        )
+    return "reachable", rows
+
+
+def rows(
+    source: Annotated[str, typer.Argument(help="A source of the mapping.")],
+    config: ConfigOption = None,
+    key: Annotated[str | None, typer.Option("--key", help="Only the row with this key.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)] = None,
+) -> None:
+    """The mirrored rows of one source as JSON lines, in key order, each number with the digits that are stored.
+
+    {"key": "17", "deleted": false, "unknown": [], "columns": {"id": 17, "total": 10.50}}. A column in `unknown` has a
+    value that never arrived ("*": all of them). Numbers are JSON numbers of any size, dates and times text, bytes
+    base64.
+    """
+    settings = settings_from(config)
+    try:
+        for line in reads.mirror(settings.postgres, source, key, limit):
+            sys.stdout.write(line + "\n")
+    except KeyError:
+        raise SettingsError(
+            f"source {source}: nothing was ever read into it; `order-sync sources` lists them"
+        ) from None
+
+
+def sources(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Topics of the mapping, positions and counts of each partition, columns and types that messages have shown."""
+    settings = settings_from(config)
+    try:
+        topics = {source.topic: source for source in mapping_from(settings).structure.sources.values()}
+        mapping_says = ""
+    except MappingError as error:
+        topics, mapping_says = {}, str(error).splitlines()[0]
+    with reads.reading(settings.postgres) as cursor:
+        positions = reads.records(cursor, "positions")
+        columns = reads.records(cursor, "columns")
+    for at in positions:
+        at["source"] = topics[at["topic"]].name if at["topic"] in topics else None
+    mapped = [{"source": s.name, "topic": s.topic, "role": s.role.value} for s in topics.values()]
+    if json:
+        print_json({"sources": mapped, "positions": positions, "columns": columns})
+        return
+    if mapping_says:
+        print_line(f"mapping: {mapping_says}")
+    print_table("Sources", ["source", "role", "topic"], mapped)
+    counts = ["source", "topic", "partition", "next_offset", "folded", "stale", "skipped", "rejected", "moved_at"]
+    print_table("Positions", counts, positions)
+    print_table("Columns seen", ["source", "name", "type", "first_seen", "last_seen"], columns)

@@ -1,0 +1,86 @@
+"""How commands print: tables for people, JSON for scripts, both on standard output."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PIPED_WIDTH = 200  # there is no terminal to fit: wide enough that no id or reason is broken
+
+
+def console() -> Console:
+    """Standard output as it is now (tests replace it)."""
+    piped = not sys.stdout.isatty()
+    return Console(file=sys.stdout, width=PIPED_WIDTH if piped else None, highlight=False, soft_wrap=piped)
+
+
+def print_json(value: object) -> None:
+    """One JSON document, indented, with every number exact."""
+    sys.stdout.write(json_text(value, orjson.OPT_INDENT_2) + "\n")
+
+
+def json_text(value: object, option: int = 0) -> str:
+    """JSON with exact numbers, times in ISO form and bytes in base64."""
+    return orjson.dumps(value, default=_json, option=option | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f").encode())
+    if isinstance(value, int):  # beyond 64 bits
+        return orjson.Fragment(str(value).encode())
+    if isinstance(value, bytes | memoryview):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"cannot print a {type(value).__name__}")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """One table of records; `columns` are the record's names, shown with blanks. Says so where there is nothing."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    listed = list(rows)
+    for column in columns:
+        numeric = any(isinstance(row[column], int | float) and not isinstance(row[column], bool) for row in listed)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(escape(cell(column, row[column])) for column in columns))
+    if listed:
+        console().print(table)
+    else:
+        console().print(f"[bold]{escape(title)}[/bold]: none\n")
+
+
+def print_line(text: str = "") -> None:
+    """One line of plain text."""
+    sys.stdout.write(text + "\n")
+
+
+def cell(column: str, value: object) -> str:
+    """A value as people read it: spans with their unit, times to the second."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, float) and column.endswith("_secs"):
+        return span(value)
+    return str(value)
+
+
+def span(secs: float) -> str:
+    """A duration in its two largest units."""
+    whole = max(0, round(secs))
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {name}"
+    return f"{whole} s"

@@ -1,0 +1,160 @@
+"""From due orders to what is to be done about each: reads their rows, assembles, judges. Changes nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from daemon.delivery.destination import Item, OrderFault
+from daemon.delivery.judge import Fault, Next, Post, Rules, Void, judge, posted, settled
+from daemon.document.assemble import Assembler
+from daemon.document.order import void_document
+from daemon.document.outcome import Outcome, Ready
+from daemon.mapping.model import Mapping
+from daemon.mapping.rows import StoredRow
+from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder, Judgement
+
+CHUNK_ORDERS = 200
+"""Orders assembled in one go, in a thread beside the event loop: some tens of milliseconds."""
+
+MAX_HOPS = 16
+"""Look-ups of look-ups. A mapping has a handful; more is a cycle."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What due orders came to: documents to send, faults, and records to make without a request."""
+
+    items: list[Item] = field(default_factory=list)
+    faults: list[OrderFault] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
+    unchanged: set[str] = field(default_factory=set)
+    oddities: Counter[str] = field(default_factory=Counter)
+
+
+class Assembly:
+    """Assembles for one destination."""
+
+    def __init__(self, store: DeliveryState, mapping: Mapping, destination: int, rules: Rules) -> None:
+        self._store = store
+        self._assembler = Assembler(mapping)
+        self._root = mapping.root
+        self._destination = destination
+        self._rules = rules
+
+    async def gather(self, due: Sequence[DueOrder], at: float) -> Gathered:
+        """Judge these orders by their present rows, which are read after the orders were. `at` is stamped on items."""
+        gathered = Gathered()
+        posts: list[tuple[DueOrder, Post]] = []
+        for start in range(0, len(due), CHUNK_ORDERS):
+            chunk = due[start : start + CHUNK_ORDERS]
+            outcomes = await self._outcomes(chunk)
+            voids: list[tuple[DueOrder, Void]] = []
+            for order, outcome in zip(chunk, outcomes, strict=True):
+                verdict = judge(order, outcome, self._rules)
+                if isinstance(verdict, Void):
+                    voids.append((order, verdict))
+                else:
+                    _sort(gathered, posts, order, verdict)
+                if isinstance(outcome, Ready):
+                    gathered.oddities.update(outcome.oddities)
+                    if isinstance(verdict, Judgement):
+                        gathered.unchanged.add(order.key)
+            for order, verdict in await self._voided(voids):
+                _sort(gathered, posts, order, verdict)
+        await self._claim_ids(gathered, posts, at)
+        return gathered
+
+    async def _outcomes(self, chunk: Sequence[DueOrder]) -> list[Outcome]:
+        rows = await self._store.rows_of([order.key for order in chunk])
+        found: dict[tuple[str, str], StoredRow] = {}
+        asked: set[tuple[str, str]] = set()
+        for _ in range(MAX_HOPS):
+            missing = await asyncio.to_thread(self._missing, rows.values(), found, asked)
+            if not missing:
+                break
+            found.update({(row.source, row.key): row for row in await self._store.rows_at(sorted(missing))})
+            asked |= missing
+        return await asyncio.to_thread(self._assemble, chunk, rows)
+
+    def _missing(
+        self, orders: Iterable[list[StoredRow]], found: dict[tuple[str, str], StoredRow], asked: set[tuple[str, str]]
+    ) -> set[tuple[str, str]]:
+        """Look-up rows that some order needs and nobody asked for yet. Completes each order's rows by those found."""
+        missing: set[tuple[str, str]] = set()
+        for rows in orders:
+            have = {(row.source, row.key) for row in rows}
+            while True:
+                wanted = self._assembler.needs(rows) - have
+                here = [found[name] for name in wanted if name in found]
+                missing |= {name for name in wanted if name not in found and name not in asked}
+                if not here:
+                    break
+                rows.extend(here)
+                have.update((row.source, row.key) for row in here)
+        return missing
+
+    def _assemble(self, chunk: Sequence[DueOrder], rows: dict[str, list[StoredRow]]) -> list[Outcome]:
+        return [
+            self._assembler.assemble(order.key, rows[order.key], final=self._rules.patience_ended(order))
+            for order in chunk
+        ]
+
+    async def _voided(self, voids: list[tuple[DueOrder, Void]]) -> Iterator[tuple[DueOrder, Next]]:
+        """The zeroed form of what was last sent."""
+        if not voids:
+            return iter(())
+        last = await self._store.last_documents(self._destination, [order.key for order, _ in voids])
+
+        def verdicts() -> Iterator[tuple[DueOrder, Next]]:
+            for order, void in voids:
+                body = last.get(order.key)
+                if body is None:
+                    yield order, settled(order, Hold.HELD, "nothing to void: no document was kept")
+                else:
+                    yield order, posted(order, void_document(body, void.tag), void=True)
+
+        return verdicts()
+
+    async def _claim_ids(self, gathered: Gathered, posts: list[tuple[DueOrder, Post]], at: float) -> None:
+        """One order for each vendor id: whoever holds it, else the first that asks for it."""
+        if not posts:
+            return
+        ids = sorted({post.document.order_id for _, post in posts})
+        holders = await self._store.holders(self._destination, ids, self._root)
+        claimed = {vendor_id: holder.key for vendor_id, holder in holders.items()}
+        owners = set(claimed.values())
+        for order, post in sorted(posts, key=lambda one: one[0].key not in owners):
+            item = Item(order, post.document, at, post.void)
+            holder = holders.get(post.document.order_id)
+            if claimed.setdefault(post.document.order_id, order.key) == order.key:
+                gathered.items.append(item)
+            elif post.void:
+                gathered.judgements.append(settled(order, Hold.SUPERSEDED))
+            elif holder is not None and holder.gone and not holder.in_flight:
+                claimed[post.document.order_id] = order.key
+                gathered.items.append(replace(item, take_over=holder.key))
+            else:
+                self._contest(gathered, order, holder)
+
+    def _contest(self, gathered: Gathered, order: DueOrder, holder: Holder | None) -> None:
+        """Another order holds the vendor id: a while of patience if it may yet turn out to be gone."""
+        unsettled = holder is None or holder.owed or holder.in_flight
+        if unsettled and not self._rules.patience_ended(order):
+            recheck = self._rules.recheck_secs
+            detail = "the API's id of this order belongs to another order that is not settled yet"
+            gathered.judgements.append(Judgement(order.key, order.revision, False, Hold.WAITING, detail, recheck))
+        else:
+            text = "another order was sent under the same id at the API: make `order_id` unique in the mapping"
+            gathered.faults.append(OrderFault(order, "duplicate_vendor_id", text))
+
+
+def _sort(gathered: Gathered, posts: list[tuple[DueOrder, Post]], order: DueOrder, verdict: Next) -> None:
+    if isinstance(verdict, Post):
+        posts.append((order, verdict))
+    elif isinstance(verdict, Fault):
+        gathered.faults.append(OrderFault(order, verdict.reason, verdict.problems))
+    elif isinstance(verdict, Judgement):
+        gathered.judgements.append(verdict)

@@ -1,0 +1,283 @@
+"""One destination as the core sees it: plain frozen data, and what can be read off it. Times are monotonic seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from daemon.delivery.budget import Ledger, Shares
+from daemon.document.outcome import Document
+from daemon.settings import Delivery
+from daemon.state.delivery_records import DueOrder, Settled, array_bytes
+from daemon.state.schedule import Lane
+
+PROBE_ORDERS = 10
+"""A probe is small: it costs little where the vendor is down, and leaves few orders in doubt."""
+
+BLAME_AFTER = 3
+"""Equal failures of one batch after which the batch itself is suspected."""
+
+FIRST_OF_BISECTION = 10
+"""So many lone refusals without one acceptance between them are no coincidence: the fault is ours."""
+
+STALE_SECS = 5.0
+"""A document assembled longer ago than this is not sent but assembled anew."""
+
+REJECTED = "rejected"
+"""The cause of groups that a 400 left: sent on at once, ahead of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decide."""
+
+    settings: Delivery
+
+    @property
+    def shares(self) -> Shares:
+        """The byte budget and its parts."""
+        chosen = self.settings
+        return Shares(chosen.budget_bytes, chosen.live_min_share, chosen.backfill_min_share)
+
+    @property
+    def first_of_bisection(self) -> int:
+        """Lone refusals, none accepted among them, that halt the destination."""
+        return min(FIRST_OF_BISECTION, self.settings.quarantine_budget_orders)
+
+    @property
+    def remembered_verdicts(self) -> int:
+        """How many verdicts on orders the quarantine budget looks back on."""
+        return 20 * self.settings.quarantine_budget_orders
+
+    def backoff(self, failures: int, jitter: float) -> float:
+        """Seconds to stay away after so many failures in a row; `jitter` in [0, 1) takes off up to a half."""
+        grown = self.settings.backoff_initial_secs * 2.0 ** min(failures - 1, 30)
+        return min(grown, self.settings.backoff_max_secs) * (1.0 - jitter / 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One order with the document that would be sent, as assembled at `at`."""
+
+    due: DueOrder
+    document: Document
+    at: float
+    void: bool = False
+    take_over: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The order's key."""
+        return self.due.key
+
+    @property
+    def order_id(self) -> str:
+        """What the API calls it."""
+        return self.document.order_id
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Orders that are sent together and with no others, because of `cause`, not before `ready_at`.
+
+    `failures` counts equal failures of this batch, the first one at `since`.
+    """
+
+    keys: tuple[str, ...]
+    lane: Lane
+    cause: str
+    ready_at: float
+    failures: int = 0
+    since: float = 0.0
+
+    def halves(self) -> tuple[Group, ...]:
+        """The same in two, or as it is where it cannot be cut."""
+        middle = len(self.keys) // 2
+        if not middle:
+            return (self,)
+        return replace(self, keys=self.keys[:middle]), replace(self, keys=self.keys[middle:])
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A request that was started and not settled yet."""
+
+    number: int
+    lane: Lane
+    items: tuple[Item, ...]
+    size: int
+    group: Group | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A request that an earlier leader left open: it may land until `until`."""
+
+    number: int
+    lane: Lane
+    keys: tuple[str, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An order refused alone within a bisection, before anything was accepted in it."""
+
+    item: Item
+    detail: str
+
+
+def nothing_ready() -> dict[Lane, tuple[Item, ...]]:
+    """Both lanes without assembled orders."""
+    return dict.fromkeys(Lane, ())
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything the core remembers of one destination."""
+
+    policy: Policy
+    ledger: Ledger = field(default_factory=Ledger)
+    in_flight: tuple[Flight, ...] = ()
+    inherited: tuple[Inherited, ...] = ()
+    groups: tuple[Group, ...] = ()
+    ready: dict[Lane, tuple[Item, ...]] = field(default_factory=nothing_ready)
+    look_at: dict[Lane, float] = field(default_factory=lambda: dict.fromkeys(Lane, 0.0))
+    backfill_waits: bool = False
+    next_number: int = 1
+    paused: bool = False
+    halted: str | None = None
+    halted_for_orders: bool = False  # by the quarantine budget: no order pays until one is accepted
+    probe_at: float = 0.0
+    limited_until: float = 0.0  # 429
+    backoff_until: float = 0.0
+    failures: int = 0  # transport failures in a row
+    last_success: float = -1.0
+    largest_body: int | None = None
+    batch_orders: int = 1 << 30
+    verdicts: tuple[str, ...] = ()  # of the last orders judged: "" accepted, else the kind of fault
+    withheld: tuple[Withheld, ...] = ()
+    surgery_accepted: bool = False
+
+    @property
+    def circuit_open(self) -> bool:
+        """The vendor is taken to be down."""
+        return self.failures >= self.policy.settings.circuit_failures
+
+    @property
+    def order_limit(self) -> int:
+        """Orders in the next request."""
+        return min(self.policy.settings.max_orders_per_request, self.batch_orders)
+
+    @property
+    def byte_limit(self) -> int:
+        """Bytes of the next request, unless one document alone is larger."""
+        limit = self.policy.settings.max_request_bytes
+        return limit if self.largest_body is None else min(limit, self.largest_body)
+
+    def busy(self) -> list[str]:
+        """Orders that are not to be fetched from a lane: they are somewhere in here already."""
+        keys = [item.key for items in self.ready.values() for item in items]
+        for group in self.groups:
+            keys.extend(group.keys)
+        for request in self.inherited:
+            keys.extend(request.keys)
+        keys.extend(item.key for flight in self.in_flight for item in flight.items)
+        keys.extend(one.item.key for one in self.withheld)
+        return keys
+
+
+# What happens to a destination
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFault:
+    """A due order that cannot become a document, by its own fault."""
+
+    due: DueOrder
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to a Fetch. `more`: as many were due as had been asked for. `failed`: the state was away."""
+
+    fetch: Fetch
+    items: tuple[Item, ...] = ()
+    faults: tuple[OrderFault, ...] = ()
+    more: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Of a Send, only these orders could be put in flight; none: there is no request."""
+
+    number: int
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """News from outside: paused or not; `resume` lifts a halt; `new_key` makes a halted destination worth a try."""
+
+    paused: bool
+    resume: bool = False
+    new_key: bool = False
+
+
+# What the core wants done
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Read and assemble due orders: the next `limit` of a lane without the `busy` ones, or those of a group."""
+
+    lane: Lane
+    limit: int
+    busy: tuple[str, ...] = ()
+    group: Group | None = None
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write the request's row and POST these."""
+
+    number: int
+    lane: Lane
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Record the end of request `number`."""
+
+    number: int
+    outcome: str
+    status: int | None
+    error: str | None
+    counts_secs: float
+    orders: tuple[Settled, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Keep these from being sent until they change. `attempt`: the vendor said so."""
+
+    faults: tuple[OrderFault, ...]
+    attempt: bool
+
+
+Action = Fetch | Send | Settle | Quarantine
+
+
+def body_size(items: Iterable[Item]) -> int:
+    """Bytes of the request that carries these."""
+    return array_bytes(item.document.body for item in items)

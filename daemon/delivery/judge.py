@@ -1,0 +1,100 @@
+"""What becomes of one due order, given what its rows come to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from daemon.document.outcome import Deleted, Document, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
+from daemon.mapping.model import OnGone
+from daemon.state.delivery_records import DueOrder, Hold, Judgement
+
+MAX_DETAIL = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the mapping says about orders that are gone, and how long a missing part is waited for."""
+
+    void_tag: str
+    on_delete: OnGone
+    on_leave: OnGone
+    recheck_secs: float
+    waiting_max_secs: float
+
+    def patience_ended(self, order: DueOrder) -> bool:
+        """Whether a part that is still missing now counts as missing for good."""
+        return order.waited_secs >= self.waiting_max_secs
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Send this document. `void`: it zeroes an order that is gone."""
+
+    document: Document
+    void: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Zero what was last sent, under this tag."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The order's own fault. `reason` is from a closed set, `problems` name places, never values."""
+
+    reason: str
+    problems: str
+
+
+Next: TypeAlias = Post | Void | Judgement | Fault
+
+
+def judge(order: DueOrder, outcome: Outcome, rules: Rules) -> Next:
+    """What to do about `order`, whose rows were read after it and came to `outcome`."""
+    match outcome:
+        case Ready(document=document):
+            return posted(order, document)
+        case Voided(tag=tag):
+            return Void(tag) if order.ever_attempted else settled(order, Hold.HELD, "void before it was ever sent")
+        case Deleted():
+            if order.ever_attempted and rules.on_delete is OnGone.VOID:
+                return Void(rules.void_tag)
+            return settled(order, Hold.DELETED)
+        case Ineligible(reason=reason):
+            # Never sent, or zeroed already: there is nothing at the API to leave or to keep.
+            if order.ever_attempted and rules.on_leave is OnGone.VOID:
+                return Void(rules.void_tag)
+            return settled(order, Hold.HELD, reason)
+        case Waiting(reason=reason, detail=detail):
+            if rules.patience_ended(order):
+                return Fault(f"waiting_{reason.value}", detail)
+            return Judgement(
+                order.key,
+                order.revision,
+                hold=Hold.WAITING,
+                detail=f"{reason.value}: {detail}"[:MAX_DETAIL],
+                recheck_secs=rules.recheck_secs,
+            )
+        case Invalid(problems=problems):
+            return Fault("invalid", "; ".join(problems)[:MAX_DETAIL])
+    assert_never(outcome)
+
+
+def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
+    """Send the document, unless it is what the API has."""
+    if order.ever_attempted and order.vendor_order_id not in (None, document.order_id):
+        return Fault(
+            "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"
+        )
+    if order.digest is not None and order.digest == document.digest:
+        return settled(order, Hold.HELD if void else None)
+    return Post(document, void)
+
+
+def settled(order: DueOrder, hold: Hold | None = None, detail: str | None = None) -> Judgement:
+    """Nothing is owed at this revision."""
+    return Judgement(order.key, order.revision, settle=True, hold=hold, detail=detail)

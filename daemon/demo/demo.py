@@ -1,0 +1,163 @@
+"""The whole line on one machine: shop, Debezium, Kafka, Postgres, daemon and the API's stand-in; then the comparison.
+
+The daemon is a real process (`python -m daemon run`) with a settings file of its own. When the trade ends it gets
+SIGTERM, and a second one catches up, so that every demo crosses a restart.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psycopg
+
+from daemon.demo.compare import Document, differences, expected_orders, kinds, report
+from daemon.demo.daemon_process import QUIET_SECS, DaemonProcess
+from daemon.demo.figures import scrape
+from daemon.demo.process import RigError, wait_until
+from daemon.demo.shop.shop import Shop
+from daemon.demo.stack import Stack
+from daemon.demo.view import View
+from daemon.errors import OrderSyncError
+from daemon.sandbox.client import SandboxAdmin
+from daemon.sandbox.server import SandboxServer
+
+VOID_TAG = "Cancelled"
+PAST_ORDERS = 150
+ACTIONS_PER_SEC = 20.0
+INTERRUPTED = 130
+
+
+class Trade:
+    """Open until `stop` is set: by time, or by the first Ctrl-C. A second Ctrl-C ends everything."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.open = False
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the trade while it is open, else the demo."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not self.open or self.stop.is_set():
+            raise KeyboardInterrupt
+        self.stop.set()
+
+
+def run_demo(*, duration: float | None, sabotage: bool = False, directory: Path | None = None) -> int:
+    """Run it for `duration` seconds of trade, or until Ctrl-C. Returns the exit status: 0 only without a difference.
+
+    Files lie in `directory`, else in a temporary one that is kept where something went wrong.
+    """
+    view = View()
+    trade = Trade()
+    home = directory or Path(tempfile.mkdtemp(prefix="order-sync-demo-"))
+    home.chmod(0o755)  # root's Postgres runs as `nobody`
+    keep = directory is not None
+    try:
+        with trade.signals():
+            status = _demo(view, trade, home, duration, sabotage=sabotage)
+        keep = keep or bool(status and not sabotage)
+    except KeyboardInterrupt:
+        view.say("interrupted")
+        status = INTERRUPTED
+    except OrderSyncError as error:
+        view.say(f"demo: {error}")
+        status, keep = 1, True
+    if keep:
+        view.say(f"logs: {home}")
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+    return status
+
+
+def _demo(view: View, trade: Trade, home: Path, duration: float | None, *, sabotage: bool) -> int:
+    with ExitStack() as parts:
+        rig = parts.enter_context(Stack(home, note=view.say))
+        oms = parts.enter_context(closing(rig.postgres.connect(rig.oms)))
+        view.say("opening the shop")
+        shop = Shop(oms, settle_secs=3 * QUIET_SECS)
+        shop.open(orders=PAST_ORDERS)
+        rig.start_connector()
+        sandbox = parts.enter_context(SandboxServer())
+        api = parts.enter_context(SandboxAdmin(sandbox.url))
+        daemon = DaemonProcess(home, rig, sandbox.url)
+        _trade(view, trade, duration, daemon, shop, api)
+        view.say("the shop is closed; a second daemon catches up")
+        _await_debezium(rig, oms)
+        daemon.catch_up(view.say)
+        if sabotage:
+            flipped = api.flip()
+            view.say(f"sabotage: {flipped['attribute']} of {flipped['order_id']} was changed at the API")
+        return _compare(view, oms, api)
+
+
+def _trade(
+    view: View, trade: Trade, duration: float | None, daemon: DaemonProcess, shop: Shop, api: SandboxAdmin
+) -> None:
+    """The shop works, for `duration` seconds or until Ctrl-C, while the daemon runs."""
+    view.say("starting the daemon")
+    with daemon.running() as child, ThreadPoolExecutor(1, "shop") as pool:
+        trade.open = True
+        work = pool.submit(shop.run, trade.stop, rate=ACTIONS_PER_SEC)
+        end = None if duration is None else time.monotonic() + duration
+        try:
+            with view.live():
+                while not trade.stop.wait(0.5) and child.returncode is None and not work.done():
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        break
+                    view.show(left, scrape(daemon.metrics_url), shop.done, api.stats())
+        finally:
+            trade.stop.set()
+    try:
+        work.result()
+    except psycopg.Error as error:
+        raise RigError(f"the shop's database connection failed: {error}") from error
+
+
+def _await_debezium(rig: Stack, oms: psycopg.Connection) -> None:
+    """Wait until all that was committed in the OMS is in Kafka: Debezium confirms the log up to a later change."""
+    row = oms.execute("select pg_current_wal_lsn()").fetchone()
+    oms.execute("update products set updated_at = clock_timestamp() where id = 1")
+
+    def confirmed() -> bool:
+        found = oms.execute(
+            "select bool_and(confirmed_flush_lsn > %s) from pg_replication_slots where database = %s",
+            [row and row[0], rig.oms],
+        ).fetchone()
+        return bool(found and found[0])
+
+    wait_until(confirmed, "Debezium's confirmation of the last change", timeout=60)
+
+
+def _compare(view: View, oms: psycopg.Connection, api: SandboxAdmin) -> int:
+    held = api.orders()
+
+    def before_void(order_id: str) -> Document | None:
+        documents = [version.document for version in api.versions(order_id)]
+        sent = [one for one in documents if VOID_TAG not in one.get("order_tags", [])]
+        return sent[-1] if sent else None
+
+    expected = expected_orders(oms)
+    found = differences(expected, held, before_void=before_void, void_tag=VOID_TAG)
+    return report(len(expected), found, kinds(oms, held), view.say)

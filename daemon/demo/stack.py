@@ -1,0 +1,74 @@
+"""The one embedded rig: what demo, tests and bench run against where nothing else is given.
+
+Loopback only, free ports, files in one directory, nothing left running: a part is a context manager, its children die
+with this process on Linux even where it is killed with -9, and Ctrl-C at the terminal reaches this process alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from daemon.demo.broker import Broker, create_topic
+from daemon.demo.connect import Connect, postgres_connector
+from daemon.demo.postgres import PostgresAt, PostgresServer
+from daemon.demo.process import RigError
+
+__all__ = [
+    "Broker",
+    "Connect",
+    "PostgresAt",
+    "PostgresServer",
+    "RigError",
+    "Stack",
+    "create_topic",
+    "postgres_connector",
+]
+
+
+class Stack:
+    """Postgres (OMS and state in databases of their own), broker and Kafka Connect, started in that order.
+
+    `oms` and `state` are the names of the two databases; `note` is told of each step.
+    """
+
+    oms = "oms"
+    state = "order_sync"
+
+    def __init__(self, directory: Path | None = None, *, note: Callable[[str], None] = lambda _: None) -> None:
+        self._given = directory
+        self._note = note
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as parts:
+            directory = self._given
+            if directory is None:
+                directory = Path(tempfile.mkdtemp(prefix="order-sync-rig-"))
+                parts.callback(shutil.rmtree, directory, ignore_errors=True)
+            self.directory = directory
+            self._note("starting PostgreSQL")
+            self.postgres = parts.enter_context(PostgresServer(directory / "postgres", logical=True))
+            for name in (self.oms, self.state):
+                self.postgres.create_database(name)
+            self._note("starting the broker")
+            self.broker = parts.enter_context(Broker(directory / "broker"))
+            self._note("starting Kafka Connect")
+            self.connect = parts.enter_context(Connect(directory / "connect", self.broker.bootstrap))
+            self._exit = parts.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def start_connector(self, **properties: str) -> None:
+        """Start Debezium over the OMS database, whose tables must exist (underscores in names stand for dots)."""
+        self._note("starting Debezium")
+        self.connect.start_connector(postgres_connector(self.postgres.dsn(self.oms), prefix=self.oms, **properties))

@@ -1,0 +1,191 @@
+"""What every shop needs in the same way, done to the values that the mapping gives: the engine's own work.
+
+Values of an attribute's type, money in minor units, no empty optionals, lists always sent and always in one order,
+an address only where it can be used, times in UTC. Lines and refunds are in `lines.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from daemon.document.lines import merge_products, net, settle_refunds
+from daemon.document.order import LARGEST, Breach
+from daemon.document.outcome import Oddity
+from daemon.mapping import identity
+from daemon.mapping.attributes import ADDRESS, ORDER, PRODUCT, REFUND, Attribute, Type
+from daemon.mapping.countries import ALPHA3
+from daemon.mapping.currencies import exact_sum, minor_digits, quantum, round_to
+from daemon.mapping.faults import Fault
+from daemon.mapping.graph import Empty
+from daemon.mapping.operators import as_text, is_missing, is_number, name_of
+from daemon.mapping.times import format_time, parse_time
+
+UNIT_DIGITS = 6
+"""Decimals of price and quantity. Price is per unit: 10.00 for 3 pieces is 3.333333, which multiplies back to within
+a hundredth of a cent for any quantity below a hundred; rounded to cents it would lose one."""
+
+Values = dict[str, Any]
+
+
+class Normaliser:
+    """Turns the values of one order into an order of the API; notes oddities and what cannot be turned."""
+
+    def __init__(self, offset_secs: int) -> None:
+        self._offset = timedelta(seconds=offset_secs)
+        self.oddities: list[Oddity] = []
+        self.breaches: list[Breach] = []
+        self._digits = 2
+
+    def order(self, values: Values) -> Values:
+        """The order. Attributes that cannot be turned are left out and stand in `breaches`."""
+        currency = values.get("currency")
+        self._digits = minor_digits(currency) if isinstance(currency, str) else 2
+        order = self._object(values, ORDER, "", "")
+        if "time_of_purchase" in order and self._offset:
+            order["time_of_purchase"] = format_time(parse_time(order["time_of_purchase"]) + self._offset)
+        for name in ("discount_codes", "order_tags"):
+            order.setdefault(name, [])
+        self._contact(order)
+        self._address(order, values.get("customer_shipping_address") or {})
+        products = [
+            self._item(item, PRODUCT, "products", index) for index, item in enumerate(values.get("products", ()))
+        ]
+        order["products"] = merge_products(products, self.oddities)
+        refunds = [self._item(item, REFUND, "refunds", index) for index, item in enumerate(values.get("refunds", ()))]
+        order["refunds"] = settle_refunds(refunds, order["products"], self._digits, self.oddities)
+        if values.get("alternate_order_ids"):
+            alias = next(attribute for attribute in ORDER if attribute.name == "alternate_order_ids")
+            items = [self._item(item, alias.parts, alias.name, index) for index, item in enumerate(values[alias.name])]
+            order[alias.name] = [item for index, item in enumerate(items) if item not in items[:index]]
+        self._odd_sums(order)
+        return order
+
+    def _item(self, values: Values, attributes: tuple[Attribute, ...], name: str, index: int) -> Values:
+        return self._object(values, attributes, name, f"{name}[{index}]")
+
+    def _object(self, values: Values, attributes: tuple[Attribute, ...], name: str, path: str) -> Values:
+        made: Values = {}
+        for attribute in attributes:
+            value = values.get(attribute.name)
+            kind = attribute.type
+            if attribute.parts or (kind is not Type.TEXTS and (value is None or type(value) is Empty)):
+                continue
+            try:
+                turned = round_to(_number(value), self._digits) if kind is Type.MONEY else _TURN[kind](value)
+            except Fault as fault:
+                self._breach(name, path, attribute.name, fault.what)
+                continue
+            if attribute.required or turned != "":
+                made[attribute.name] = turned
+        return made
+
+    def _breach(self, name: str, path: str, attribute: str, what: str) -> None:
+        place = f"{name}.{attribute}" if name else attribute
+        self.breaches.append(Breach(place, f"{path}.{attribute}" if path else attribute, what))
+
+    def _contact(self, order: Values) -> None:
+        self._keep(order, "customer_email", identity.is_email, Oddity.EMAIL_DROPPED)
+        self._keep(order, "customer_phone_number", identity.is_phone, Oddity.PHONE_DROPPED)
+        self._keep(order, "customer_ip_address", identity.is_ip, Oddity.IP_DROPPED)
+        self._hash(order, "hashed_customer_email", identity.hashed_email, Oddity.EMAIL_DROPPED)
+        self._hash(order, "hashed_customer_phone_number", identity.hashed_phone, Oddity.PHONE_DROPPED)
+        if "@" in order.get("customer_id", ""):
+            self.oddities.append(Oddity.CUSTOMER_ID_IS_EMAIL)
+
+    def _keep(self, order: Values, name: str, valid: Callable[[str], bool], oddity: Oddity) -> None:
+        if name in order:
+            order[name] = identity.trim(order[name])
+            if not valid(order[name]):
+                del order[name]
+                self.oddities.append(oddity)
+
+    def _hash(self, order: Values, name: str, hashed: Callable[[str], str | None], oddity: Oddity) -> None:
+        if name in order:
+            value = hashed(order.pop(name))
+            if value is None:
+                self.oddities.append(oddity)
+            else:
+                order[name] = value
+
+    def _address(self, order: Values, values: Values) -> None:
+        address = self._object(values, ADDRESS, "customer_shipping_address", "customer_shipping_address")
+        if not any(address.values()):
+            return
+        if not address.get("zip") or address.get("country_code") not in ALPHA3:
+            self.oddities.append(Oddity.ADDRESS_DROPPED)
+            return
+        if any(name not in address for name in ("address1", "city", "state")):
+            self.oddities.append(Oddity.ADDRESS_PARTIAL)
+        order["customer_shipping_address"] = address
+
+    def _odd_sums(self, order: Values) -> None:
+        products = order["products"]
+        total, tax, shipping = (order.get(name) for name in ("purchase_total", "tax", "shipping_cost"))
+        if total is None or tax is None or shipping is None:
+            return
+        if any("price" not in product or "quantity" not in product for product in products):
+            return
+        lines = exact_sum(net(product) for product in products)
+        if abs(lines + tax + shipping - total) > quantum(self._digits) * len(products):
+            self.oddities.append(Oddity.SUM_MISMATCH)
+
+
+def _number(value: Any) -> Any:
+    if is_number(value):
+        if abs(value) > LARGEST:
+            raise Fault("is more than 10^14")
+        return value
+    cure = "; declare `types: {column: numeric}` under its source or write dec(x)" if isinstance(value, str) else ""
+    raise Fault(f"must be a number, not {name_of(value)}{cure}")
+
+
+def _units(value: Any) -> Decimal:
+    return round_to(_number(value), UNIT_DIGITS)
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise Fault("is not valid Unicode")
+        return "" if value.isspace() else value
+    if isinstance(value, bool):
+        raise Fault("must be a text, not true or false")
+    return as_text(value) or ""
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if type(value) is int and value in (0, 1):
+        return value == 1
+    raise Fault(f"must be true or false, not {name_of(value)}")
+
+
+def _time(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Fault(f"must be an ISO-8601 time, not {name_of(value)}")
+    try:
+        return format_time(parse_time(value))
+    except (ValueError, OverflowError) as error:
+        raise Fault(f"must be an ISO-8601 time with an offset: {error}") from error
+
+
+def _texts(value: Any) -> list[str]:
+    if is_missing(value):
+        return []
+    items = value if isinstance(value, list | tuple) else [value]
+    return sorted({text for text in (identity.trim(_text(item)) for item in items if not is_missing(item)) if text})
+
+
+_TURN: dict[Type, Callable[[Any], Any]] = {
+    Type.TEXT: _text,
+    Type.ID: _text,
+    Type.PRICE: _units,
+    Type.QUANTITY: _units,
+    Type.FLAG: _flag,
+    Type.TIME: _time,
+    Type.TEXTS: _texts,
+}

@@ -1,0 +1,236 @@
+"""The Orders API's order: its rules, its canonical bytes, and what a void of it looks like.
+
+Where the provider's documents disagree the stricter reading that every reader accepts is taken: exact code sets
+instead of the unanchored patterns, no negative numbers, no empty optional texts, raw or hashed but never both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from json.encoder import encode_basestring
+from typing import Any
+
+from daemon.document.outcome import Document
+from daemon.mapping.attributes import EXCLUSIVE, ORDER, Attribute, Type
+from daemon.mapping.countries import ALPHA3
+from daemon.mapping.currencies import CURRENCIES
+from daemon.mapping.identity import is_email, is_ip
+from daemon.mapping.operators import is_number, plain
+from daemon.mapping.times import parse_time
+
+LARGEST = 10**14
+"""The schema's maximum of every number, written there as a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule that an order breaks. `attribute` is its place without list positions; no value is shown."""
+
+    attribute: str
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def validate(order: dict[str, Any]) -> list[str]:
+    """What the API would refuse about this order, as `path: what is wrong`; empty where nothing is."""
+    return [str(breach) for breach in breaches(order)]
+
+
+def breaches(order: dict[str, Any]) -> list[Breach]:
+    """The same as values."""
+    found: list[Breach] = []
+    _object(order, ORDER, "", "", found)
+    for raw, hashed in EXCLUSIVE:
+        if raw in order and hashed in order:
+            found.append(Breach(hashed, hashed, f"may not be sent together with {raw}"))
+    products = order.get("products")
+    if isinstance(products, list) and not products:
+        found.append(Breach("products", "products", "must hold at least one product"))
+    return found
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _object(
+    value: dict[str, Any], attributes: tuple[Attribute, ...], name: str, path: str, found: list[Breach]
+) -> None:
+    known = 0
+    for attribute in attributes:
+        inner = attribute.name
+        if inner not in value:
+            if attribute.required:
+                found.append(Breach(_joined(name, inner), _joined(path, inner), "is required and has no value"))
+            continue
+        known += 1
+        if attribute.parts:
+            _nested(value[inner], attribute, found)
+            continue
+        what = _TYPES[attribute.type](value[inner])
+        if what is None and inner in _EXACT:
+            what = _EXACT[inner](value[inner])
+        if what is not None:
+            found.append(Breach(_joined(name, inner), _joined(path, inner), what))
+    if known != len(value):
+        extras = sorted(value.keys() - {attribute.name for attribute in attributes})
+        found.extend(Breach(name, _joined(path, extra), "is not an attribute of the Orders API") for extra in extras)
+
+
+def _nested(value: Any, attribute: Attribute, found: list[Breach]) -> None:
+    name = attribute.name
+    if attribute.type is Type.OBJECT:
+        if isinstance(value, dict):
+            _object(value, attribute.parts, name, name, found)
+        else:
+            found.append(Breach(name, name, "must be an object"))
+        return
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        found.append(Breach(name, name, "must be a list of objects"))
+        return
+    before = len(found)
+    for index, item in enumerate(value):
+        _object(item, attribute.parts, name, f"{name}[{index}]", found)
+    if name == "refunds" and len(found) == before and len({frozenset(item.items()) for item in value}) != len(value):
+        found.append(Breach(name, name, "holds two equal rows"))
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "must be a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return None
+
+
+def _id(value: Any) -> str | None:
+    return _text(value) or (None if value else "must not be empty")
+
+
+def _number(value: Any) -> str | None:
+    if not is_number(value):
+        return "must be a number"
+    if value < 0:
+        return "is negative; the API's documents do not say what that means, so it is never sent"
+    return "is more than 10^14" if value > LARGEST else None
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _time(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "must be an ISO-8601 time"
+    try:
+        parse_time(value)
+    except ValueError:
+        return "must be an ISO-8601 time with an offset"
+    return None if "T" in value else "must be an ISO-8601 time with an offset"
+
+
+def _texts(value: Any) -> str | None:
+    if not isinstance(value, list) or any(_text(item) for item in value):
+        return "must be a list of texts"
+    return None if len(set(value)) == len(value) else "holds a text twice"
+
+
+_TYPES: dict[Type, Callable[[Any], str | None]] = {
+    Type.TEXT: _text,
+    Type.ID: _id,
+    Type.MONEY: _number,
+    Type.PRICE: _number,
+    Type.QUANTITY: _number,
+    Type.FLAG: _flag,
+    Type.TIME: _time,
+    Type.TEXTS: _texts,
+}
+
+
+def _among(codes: frozenset[str], otherwise: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in codes else otherwise
+
+
+def _passing(test: Callable[[str], bool], otherwise: str) -> Callable[[Any], str | None]:
+    return lambda value: None if test(value) else otherwise
+
+
+_EXACT: dict[str, Callable[[Any], str | None]] = {
+    "currency": _among(CURRENCIES, "is not a currency code that the API knows (upper-case ISO 4217)"),
+    "country_code": _among(ALPHA3, "is not an upper-case ISO 3166 alpha-3 code"),
+    "customer_email": _passing(is_email, "is not an e-mail address"),
+    "customer_ip_address": _passing(is_ip, "is not an IP address"),
+}
+
+
+def canonical(order: dict[str, Any]) -> bytes:
+    """The order as JSON: attributes in the model's order, exact numbers without exponent or trailing zeros, UTF-8."""
+    parts: list[str] = []
+    _write_object(order, ORDER, parts)
+    return "".join(parts).encode()
+
+
+def _write_object(value: dict[str, Any], attributes: tuple[Attribute, ...], parts: list[str]) -> None:
+    opening = "{"
+    for attribute in attributes:
+        name = attribute.name
+        if name in value:
+            parts.append(f'{opening}"{name}":')
+            _write(value[name], attribute, parts)
+            opening = ","
+    parts.append("}" if opening == "," else "{}")
+
+
+def _write(value: Any, attribute: Attribute, parts: list[str]) -> None:
+    kind = type(value)
+    if kind is str:
+        parts.append(encode_basestring(value))
+    elif kind is Decimal or kind is int:
+        parts.append(plain(value))
+    elif kind is bool:
+        parts.append("true" if value else "false")
+    elif kind is dict:
+        _write_object(value, attribute.parts, parts)
+    elif kind is list:
+        parts.append("[")
+        for index, item in enumerate(value):
+            if index:
+                parts.append(",")
+            _write(item, attribute, parts)
+        parts.append("]")
+    else:
+        raise TypeError(f"{attribute.name}: a {kind.__name__} has no place in a document")
+
+
+def document_of(order: dict[str, Any]) -> Document:
+    """The document of a valid order."""
+    body = canonical(order)
+    return Document(order["order_id"], body, hashlib.sha256(body).digest())
+
+
+def void_document(body: bytes, tag: str) -> Document:
+    """The document that voids an order: the last one with money and quantities zero, no refunds, and the tag.
+
+    The API can neither cancel nor delete; sending the order again with zeros and a tag that the merchant excludes is
+    the provider's own practice. Tags that were there stay, since dashboards are chosen by them. Voiding twice changes
+    nothing.
+    """
+    order = json.loads(body, parse_float=Decimal)
+    for name in ("purchase_total", "tax", "shipping_cost", "discount_amount"):
+        if name in order:
+            order[name] = 0
+    for product in order["products"]:
+        product["quantity"] = 0
+        product["price"] = 0
+    order["refunds"] = []
+    order["order_tags"] = sorted({*order.get("order_tags", []), tag})
+    return document_of(order)

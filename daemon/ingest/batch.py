@@ -1,0 +1,129 @@
+"""A batch of messages as decoded: what of it to fold, and where each partition's position will stand afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from daemon.ingest.change import Change, Kind, Message, Reject, Skip, SkipReason
+from daemon.ingest.debezium import Decoder
+from daemon.ingest.kafka import Partition
+from daemon.state.ingest_store import Move, Position, TopicPartition
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What the loop knows of a partition it consumes."""
+
+    id: TopicPartition
+    position: Position
+    deleted_key: bytes | None = None  # message key of the last message, if that was a delete: its tombstone follows
+    last_ms: int | None = None
+
+
+class DecodedBatch:
+    """A batch as decoded: changes in order of consumption, rejects, and what each partition's position will be."""
+
+    def __init__(self, decoder: Decoder, partitions: dict[Partition, PartitionState]) -> None:
+        self._decoder = decoder
+        self._partitions = partitions
+        self._next: dict[Partition, Move] = {}
+        self._deleted: dict[Partition, bytes | None] = {}
+        self._stamps: dict[Partition, int | None] = {}
+        self.changes: list[tuple[int, Change]] = []
+        self.rejects: list[tuple[str, Reject]] = []
+        self.counts: Counter[tuple[str, str, str, str]] = Counter()
+        self.oddities: Counter[tuple[str, str]] = Counter()
+        self.partition_of: dict[int, Partition] = {}
+
+    def add(self, message: Message) -> None:
+        """Decode one message and account for it."""
+        name = (message.topic, message.partition)
+        state = self._partitions.get(name)
+        if state is None:
+            return
+        move = self._move(name, state)
+        if message.offset < move.next:
+            return  # below the position: it was accounted for when that moved
+        move.next = message.offset + 1
+        decoded = self._decoder.decode(message)
+        if isinstance(decoded, Change) and decoded.kind is Kind.TOMBSTONE:
+            before = self._deleted.get(name, state.deleted_key)
+            if before is not None and before == message.key:
+                decoded = Skip(SkipReason.TOMBSTONE_AFTER_DELETE, "tombstone", message)
+        deletes = isinstance(decoded, Change) and decoded.kind is Kind.DELETE
+        self._deleted[name] = message.key if deletes else None
+        self._stamps[name] = message.timestamp_ms
+        self._account(decoded, move, state)
+
+    def _account(self, decoded: Change | Skip | Reject, move: Move, state: PartitionState) -> None:
+        topic = state.id.topic
+        match decoded:
+            case Change():
+                self.changes.append((move.origin, decoded))
+                if decoded.oddity is not None:
+                    self.oddities[topic, decoded.oddity] += 1
+            case Skip():
+                move.skipped += 1
+                self.counts[topic, decoded.op, "skipped", str(decoded.reason)] += 1
+            case Reject():
+                move.rejected += 1
+                self.rejects.append((state.id.topic_id, decoded))
+                self.counts[topic, "none", "rejected", str(decoded.reason)] += 1
+                if decoded.key is not None and decoded.source is not None:
+                    self.changes.append((move.origin, unknown_row(decoded)))
+
+    def moves(self, ends: dict[Partition, int]) -> list[Move]:
+        """The positions to move, also past offsets that carried no message, in (topic, partition) order."""
+        for name, end in ends.items():
+            if (state := self._partitions.get(name)) is not None:
+                move = self._move(name, state)
+                move.next = max(move.next, end)
+        return [self._next[name] for name in sorted(self._next) if self._next[name].next > self._next[name].expected]
+
+    def remove(self, topic: str) -> None:
+        """Take a topic's messages out of the batch: its positions do not move."""
+        for name in [name for name in self._next if name[0] == topic]:
+            origin = self._next.pop(name).origin
+            self._deleted.pop(name, None)
+            self._stamps.pop(name, None)
+            del self.partition_of[origin]
+        self.changes = [(origin, change) for origin, change in self.changes if change.message.topic != topic]
+        self.rejects = [(topic_id, reject) for topic_id, reject in self.rejects if reject.message.topic != topic]
+        self.counts = Counter({name: count for name, count in self.counts.items() if name[0] != topic})
+        self.oddities = Counter({name: count for name, count in self.oddities.items() if name[0] != topic})
+
+    def commit(self, moves: list[Move]) -> None:
+        """The batch is in Postgres: go on from there."""
+        for move in moves:
+            name = self.partition_of[move.origin]
+            state = self._partitions[name]
+            state.position = Position(move.origin, move.next)
+            state.deleted_key = self._deleted.get(name, state.deleted_key)
+            state.last_ms = self._stamps.get(name, state.last_ms)
+
+    def _move(self, name: Partition, state: PartitionState) -> Move:
+        if name not in self._next:
+            at = state.position
+            self._next[name] = Move(at.origin, at.next_offset, at.next_offset)
+            self.partition_of[at.origin] = name
+        return self._next[name]
+
+
+def unknown_row(reject: Reject) -> Change:
+    """What a reject does to its row: none of the row's values is known any more."""
+    assert reject.source is not None  # noqa: S101 - the caller looked
+    assert reject.key is not None  # noqa: S101
+    return Change(
+        source=reject.source,
+        key=reject.key,
+        kind=Kind.UNKNOWN,
+        op="none",
+        columns={},
+        unavailable=(),
+        lineage=None,
+        position=None,
+        committed_ms=None,
+        snapshot=False,
+        message=reject.message,
+    )

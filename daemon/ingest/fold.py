@@ -1,0 +1,177 @@
+"""What a batch of changes does to the mirror, decided without looking at it: stale or not, coalesced, in which round.
+
+The rule of staleness stands here once in Python (for the coalescing and the memory store) and once in `ingest.sql`;
+one table of cases holds both to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from daemon.ingest.change import Change, ColumnValue, Kind
+from daemon.mapping.structure import Role, Structure
+
+ALL_UNKNOWN = ("*",)
+"""`unknown` of a row none of whose values is known any more."""
+
+CLEARED: tuple[int, ...] = ()
+"""The position a lone tombstone leaves: below every real one, and of no lineage, so the next event applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a row's state came from. `origin` numbers a partition of one topic incarnation."""
+
+    origin: int
+    offset: int
+    lineage: str | None
+    position: tuple[int, ...] | None
+    committed_ms: int | None
+
+
+def is_stale(new: Mark, stored: Mark) -> bool:
+    """Whether a change marked `new` is already contained in a row marked `stored`. In any doubt it is not.
+
+    A change that is applied again heals as the connector sends on; one that is ignored wrongly is lost for good.
+    """
+    if new.origin == stored.origin and new.offset <= stored.offset:
+        return True
+    if new.position is None or stored.position is None or new.committed_ms is None or stored.committed_ms is None:
+        return False
+    if new.lineage is None or new.lineage != stored.lineage:
+        return False
+    equal = new.position == stored.position and new.committed_ms == stored.committed_ms
+    if equal and new.origin == stored.origin:
+        return False
+    return new.position <= stored.position and new.committed_ms <= stored.committed_ms
+
+
+@dataclass(slots=True)
+class StagedRow:
+    """One row as the batch leaves it: the net effect of one or more consecutive changes, whose `ops` it remembers.
+
+    `unknown` names columns whose value must be carried over from the stored row, or else is not known.
+    `keep_columns` (the delete half of a primary-key change) leaves the values for the row of the new key.
+    """
+
+    source: str
+    key: str
+    kind: Kind
+    columns: dict[str, ColumnValue]
+    unknown: tuple[str, ...]
+    mark: Mark
+    first_seen_ms: int | None
+    backfill: bool
+    root: str | None
+    parent: str | None
+    refs: tuple[int, ...]
+    old_key: str | None
+    keep_columns: bool
+    ops: list[str]  # of the changes coalesced in here; none for a reject, which is counted as one
+
+
+def row_hash(source: str, key: str) -> int:
+    """A signed 64-bit hash that names a looked-up row in `refs`. A collision only makes an order due for nothing."""
+    digest = hashlib.blake2b(f"{source}\x00{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+class Stager:
+    """Turns changes in order of consumption into rounds of rows; within a round every row stands once.
+
+    Two changes of one row become one staged row only where folding them together provably equals folding them one
+    after the other, whatever the stored row is: same partition, both positions known, the later one not before the
+    earlier one in either measure, and no column that the earlier supplies and the later leaves unavailable.
+    Otherwise the later one waits for the next round.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self._sources = structure.sources
+        self._root = structure.root
+
+    def stage(self, changes: Iterable[tuple[int, Change]], live_since_ms: int) -> list[list[StagedRow]]:
+        """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill."""
+        rounds: list[list[StagedRow]] = []
+        latest: dict[tuple[str, str], tuple[int, StagedRow]] = {}
+        for origin, change in changes:
+            row = self._staged(origin, change, live_since_ms)
+            name = (row.source, row.key)
+            number = 0
+            if (before := latest.get(name)) is not None:
+                number, earlier = before
+                if _coalesces(earlier, row):
+                    _absorb(earlier, row)
+                    continue
+                number += 1
+            if number == len(rounds):
+                rounds.append([])
+            rounds[number].append(row)
+            latest[name] = (number, row)
+        return rounds
+
+    def _staged(self, origin: int, change: Change, live_since_ms: int) -> StagedRow:
+        position = CLEARED if change.kind is Kind.TOMBSTONE else change.position
+        committed = change.committed_ms if change.position is not None else None
+        lineage = change.lineage if change.position is not None else None
+        root, parent, refs = self._place(change)
+        return StagedRow(
+            source=change.source,
+            key=change.key,
+            kind=change.kind,
+            columns=change.columns if change.kind is Kind.UPSERT else {},
+            unknown=ALL_UNKNOWN if change.kind is Kind.UNKNOWN else change.unavailable,
+            mark=Mark(origin, change.message.offset, lineage, position, committed),
+            first_seen_ms=change.committed_ms if change.kind is Kind.UPSERT else None,
+            backfill=change.snapshot or (change.committed_ms is not None and change.committed_ms < live_since_ms),
+            root=root,
+            parent=parent,
+            refs=refs,
+            old_key=change.old_key,
+            keep_columns=change.kind is Kind.DELETE and change.new_key is not None,
+            ops=[] if change.kind is Kind.UNKNOWN else [change.op],
+        )
+
+    def _place(self, change: Change) -> tuple[str | None, str | None, tuple[int, ...]]:
+        """(root, parent, refs). The root is known at once unless the row hangs below another owned row."""
+        source = self._sources[change.source]
+        if change.kind is not Kind.UPSERT:
+            return change.key if source.role is Role.ROOT else None, None, ()
+        refs: tuple[int, ...] = ()
+        if source.refs:
+            keys = ((link.target, link.target_key(change.columns)) for link in source.refs)
+            refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
+        if source.role is Role.ROOT:
+            return change.key, None, refs
+        above = source.owner.target_key(change.columns) if source.owner is not None else None
+        if source.owner is not None and source.owner.target == self._root:
+            return above, None, refs
+        return None, above, refs
+
+
+def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
+    a, b = earlier.mark, later.mark
+    if Kind.TOMBSTONE in (earlier.kind, later.kind) or Kind.UNKNOWN in (earlier.kind, later.kind):
+        return False
+    if a.origin != b.origin or b.offset <= a.offset or a.lineage is None or a.lineage != b.lineage:
+        return False
+    if a.position is None or b.position is None or a.committed_ms is None or b.committed_ms is None:
+        return False
+    if b.position < a.position or b.committed_ms < a.committed_ms:
+        return False
+    if earlier.keep_columns or later.old_key is not None or earlier.old_key is not None:
+        return False
+    if later.kind is Kind.DELETE:
+        return not later.keep_columns
+    return not later.unknown or (earlier.kind is Kind.UPSERT and set(later.unknown) <= set(earlier.unknown))
+
+
+def _absorb(earlier: StagedRow, later: StagedRow) -> None:
+    """Make `earlier` the net effect of both."""
+    earlier.kind, earlier.columns, earlier.unknown, earlier.mark = later.kind, later.columns, later.unknown, later.mark
+    earlier.root, earlier.parent, earlier.refs = later.root, later.parent, later.refs
+    earlier.backfill = earlier.backfill and later.backfill
+    seen = [ms for ms in (earlier.first_seen_ms, later.first_seen_ms) if ms is not None]
+    earlier.first_seen_ms = min(seen, default=None)
+    earlier.ops += later.ops

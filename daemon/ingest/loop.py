@@ -1,0 +1,318 @@
+"""Consumes, decodes and folds, one batch after the other, in one thread.
+
+Handed a consumer, a store and the mapping's structure. Promises that a batch is folded whole together with its Kafka
+positions or not at all; that while Postgres is away consumption is paused, memory stays flat and the group membership
+is kept; that one halted topic does not stop the others. Never skips a message without counting why.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from daemon.errors import BrokerUnavailable, PositionsMoved, TryAgain
+from daemon.ingest.batch import DecodedBatch, PartitionState
+from daemon.ingest.change import Message
+from daemon.ingest.debezium import Decoder
+from daemon.ingest.fold import Stager
+from daemon.ingest.kafka import KafkaSource, Partition, Poll
+from daemon.mapping.structure import Structure
+from daemon.operate.health import LoopHealth
+from daemon.operate.metrics import Metrics
+from daemon.settings import Settings
+from daemon.state.ingest_store import Batch, FoldResult, IngestStore, TopicPartition
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Messages and reached ends that wait to be folded together."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[Partition, int] = field(default_factory=dict)
+    size: int = 0
+    since: float = 0.0
+
+
+class IngestLoop:
+    """`run` repeats `run_once` until `stop` is set."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        structure: Structure,
+        store: IngestStore,
+        kafka: KafkaSource,
+        metrics: Metrics,
+        health: LoopHealth,
+        stop: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._structure = structure
+        self._store = store
+        self._kafka = kafka
+        self._metrics = metrics
+        self._health = health
+        self._stop = stop
+        self._decoder = Decoder(structure)
+        self._stager = Stager(structure)
+        self._sources = structure.by_topic()
+        self._partitions: dict[Partition, PartitionState] = {}
+        self._pending = Gathered()
+        self._halted: dict[str, str] = {}
+        self._ended: set[Partition] = set()
+        self._rejects: dict[str, list[tuple[float, int]]] = {}
+        self._columns: set[tuple[str, str, str]] = set()
+        self._failures = 0
+        self._not_before = 0.0
+        self._revocations = 0
+        self._next_columns = 0.0
+        self.caught_up = threading.Event()
+        """Set once all that was in Kafka when consumption began is folded (ends are taken from EOF events)."""
+
+    def run(self, destinations: Iterable[str]) -> None:
+        """Fold until stopped; whatever is pending then is left to Kafka."""
+        names = list(destinations)
+        try:
+            while not self._stop.is_set() and not self._opened(names):
+                self._stop.wait(0.5)
+            if not self._stop.is_set():
+                self._kafka.subscribe()
+            while not self._stop.is_set():
+                self.run_once()
+        finally:
+            self._kafka.close()
+            self._store.close()
+            self._health.stopped()
+
+    def run_once(self) -> None:
+        """One turn: position new partitions, poll, and fold when the batch is full, old enough or ends a partition."""
+        self._health.turned()
+        if self._kafka.revocations != self._revocations:
+            self._drop_pending()
+        paused = time.monotonic() < self._not_before
+        if self._kafka.waiting and not paused:
+            self._position()
+        self._take(self._kafka.poll(0.05 if self._pending.messages else 0.2))
+        if self._kafka.revocations != self._revocations:
+            self._drop_pending()
+        elif not paused and self._full():
+            self._fold()
+        self._tell()
+
+    def _opened(self, names: list[str]) -> bool:
+        self._health.turned()
+        try:
+            self._store.open(self._structure, names)
+            window = timedelta(seconds=self._settings.ingest.reject_window_secs)
+            for topic, count in self._store.recent_rejects(window).items():
+                self._rejects[topic] = [(time.monotonic(), count)]
+        except TryAgain as error:
+            self._health.set_ready(False, str(error))
+            log.warning("state not ready", error=str(error))
+            return False
+        return True
+
+    def _position(self) -> None:
+        """Begin to consume partitions that came, from where the state says they stand."""
+        waiting = self._kafka.waiting
+        try:
+            ids = self._kafka.topic_ids(topic for topic, _ in waiting)
+            wanted = [TopicPartition(topic, ids[topic], number) for topic, number in waiting if topic in ids]
+            positions = self._store.positions(wanted)
+        except TryAgain as error:
+            self._back_off(error)
+            return
+        for partition, position in positions.items():
+            name = (partition.topic, partition.partition)
+            self._partitions[name] = PartitionState(partition, position)
+        self._kafka.start({(p.topic, p.partition): position.next_offset for p, position in positions.items()})
+        self._recovered()
+        self._kafka.pause(name for name in self._kafka.assigned if name[0] in self._halted)
+
+    def _take(self, poll: Poll) -> None:
+        pending = self._pending
+        if (poll.messages or poll.ends) and not pending.messages and not pending.ends:
+            pending.since = time.monotonic()
+        pending.messages += poll.messages
+        pending.size += poll.size
+        pending.ends.update(poll.ends)
+        for (topic, number), text in poll.gaps.items():
+            position = self._partitions[topic, number].position
+            self._halt(
+                topic,
+                f"partition {number}: Kafka no longer has offset {position.next_offset} ({text}); "
+                "changes were lost before they could be read: replay the source by a new snapshot",
+            )
+
+    def _full(self) -> bool:
+        pending, limits = self._pending, self._settings.kafka
+        if not pending.messages:
+            return bool(pending.ends)
+        return (
+            len(pending.messages) >= limits.batch_max_messages
+            or pending.size >= limits.batch_max_bytes
+            or time.monotonic() - pending.since >= limits.batch_max_wait_ms / 1000
+            or {(message.topic, message.partition) for message in pending.messages} <= pending.ends.keys()
+        )
+
+    def _drop_pending(self) -> None:
+        """After a rebalance or a lost race: nothing pending counts, positions are read anew."""
+        self._revocations = self._kafka.revocations
+        self._pending = Gathered()
+        self._kafka.restart()
+        self._partitions.clear()
+        self._ended &= self._kafka.assigned | self._kafka.waiting
+
+    def _fold(self) -> None:
+        started = time.monotonic()
+        work = DecodedBatch(self._decoder, self._partitions)
+        for message in self._pending.messages:
+            work.add(message)
+        self._guard_rejects(work)
+        moves = work.moves(self._pending.ends)
+        if moves:
+            live_since = int((time.time() - self._settings.ingest.live_age_secs) * 1000)
+            rounds = self._stager.stage(work.changes, live_since)
+            try:
+                result = self._store.fold(Batch(rounds, work.rejects, moves))
+            except PositionsMoved as error:
+                log.warning("positions moved meanwhile, reading them anew", error=str(error))
+                self._metrics.fold_retries_total.inc()
+                self._drop_pending()
+                return
+            except TryAgain as error:
+                self._metrics.fold_retries_total.inc()
+                self._back_off(error)
+                return
+            work.commit(moves)
+            self._count(work, result)
+            self._metrics.fold_seconds.observe(time.monotonic() - started)
+            self._metrics.fold_batch_messages.observe(len(self._pending.messages))
+            self._kafka.mirror({work.partition_of[move.origin]: move.next for move in moves})
+            log.debug("folded", messages=len(self._pending.messages), orders=result.orders)
+        self._recovered()
+        self._ended |= self._pending.ends.keys()
+        self._pending = Gathered()
+        self._note_columns()
+
+    def _guard_rejects(self, work: DecodedBatch) -> None:
+        """Halt a topic whose rejects exceed the budget, and take its messages out of the batch: they stay in Kafka."""
+        now, window = time.monotonic(), self._settings.ingest.reject_window_secs
+        counts = Counter(reject.message.topic for _, reject in work.rejects)
+        for topic, count in counts.items():
+            recent = [(at, n) for at, n in self._rejects.get(topic, []) if now - at < window]
+            total = sum(n for _, n in recent) + count
+            if total > self._settings.ingest.reject_budget:
+                work.remove(topic)
+                self._halt(
+                    topic,
+                    f"{total} messages within {window:g} s could not be decoded (ingest.reject_budget: "
+                    f"{self._settings.ingest.reject_budget}); see `order-sync rejects list`, mend the cause, restart",
+                )
+            else:
+                self._rejects[topic] = [*recent, (now, count)]
+
+    def _halt(self, topic: str, why: str) -> None:
+        if topic in self._halted:
+            return
+        self._halted[topic] = why
+        source = self._sources[topic].name
+        self._metrics.source_halted.labels(source=source).set(1)
+        self._kafka.pause(name for name in self._kafka.assigned if name[0] == topic)
+        log.error("source halted", source=source, topic=topic, why=why)
+
+    def _back_off(self, error: TryAgain) -> None:
+        """Stop fetching and try again later; polling goes on so that the group keeps its member."""
+        self._failures += 1
+        limits = self._settings.ingest
+        delay = min(limits.retry_max_secs, limits.retry_initial_ms / 1000 * 2 ** min(self._failures - 1, 16))
+        self._not_before = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        self._kafka.pause(self._kafka.assigned)
+        self._metrics.ingest_paused.set(1)
+        part = "Kafka" if isinstance(error, BrokerUnavailable) else "Postgres"
+        self._health.set_ready(False, f"{part} is away")
+        log.warning("ingest paused", error=str(error), failures=self._failures, retry_in_secs=round(delay, 2))
+
+    def _recovered(self) -> None:
+        if self._failures:
+            self._failures = 0
+            log.info("ingest goes on")
+            self._kafka.resume(name for name in self._kafka.assigned if name[0] not in self._halted)
+        self._metrics.ingest_paused.set(0)
+
+    def _count(self, work: DecodedBatch, result: FoldResult) -> None:
+        total = self._metrics.messages_total
+        for (topic, op, outcome, reason), count in work.counts.items():
+            total.labels(topic=topic, op=op, outcome=outcome, reason=reason).inc(count)
+        for outcome, counts in (("folded", result.folded), ("stale", result.stale)):
+            for (origin, op), count in counts.items():
+                total.labels(topic=work.partition_of[origin][0], op=op, outcome=outcome, reason="").inc(count)
+        for topic_id, reject in work.rejects:
+            self._metrics.rejects_total.labels(topic=reject.message.topic, reason=str(reject.reason)).inc()
+            log.warning(
+                "message rejected",
+                topic=reject.message.topic,
+                partition=reject.message.partition,
+                offset=reject.message.offset,
+                topic_id=topic_id,
+                reason=str(reject.reason),
+                detail=reject.detail,
+            )
+        for (topic, oddity), count in work.oddities.items():
+            self._metrics.oddities_total.labels(reason=oddity).inc(count)
+            log.warning("odd messages", topic=topic, oddity=oddity, count=count)
+
+    def _note_columns(self) -> None:
+        """Write down columns and types that messages showed for the first time."""
+        now = time.monotonic()
+        if now < self._next_columns:
+            return
+        self._next_columns = now + 5
+        seen = {
+            (source, name, kind)
+            for source, columns in self._decoder.columns_seen().items()
+            for name, kind in columns.items()
+        }
+        if new := seen - self._columns:
+            try:
+                self._store.see_columns(sorted(new))
+            except TryAgain:
+                return
+            self._columns |= new
+
+    def _tell(self) -> None:
+        """Lag, readiness, and whether the beginning's backlog is done."""
+        lags: dict[str, float] = {source.topic: 0.0 for source in self._structure.sources.values()}
+        for name in self._kafka.assigned:
+            state = self._partitions.get(name)
+            high = self._kafka.high_watermark(name)
+            if state is None or high is None:
+                continue
+            behind = max(0, high - state.position.next_offset)
+            self._metrics.consumer_lag_messages.labels(topic=name[0], partition=str(name[1])).set(behind)
+            if behind and state.last_ms is not None:
+                lags[name[0]] = max(lags.get(name[0], 0.0), time.time() - state.last_ms / 1000)
+        for topic, lag in lags.items():
+            self._metrics.consumer_lag_seconds.labels(topic=topic).set(lag)
+        if not self._failures:
+            self._health.set_ready(
+                self._kafka.joined and not self._kafka.waiting and not self._halted,
+                "; ".join(f"{topic}: {why}" for topic, why in self._halted.items()) or "joining the consumer group",
+            )
+        idle = not self._pending.messages and not self._pending.ends and not self._kafka.waiting
+        if self._kafka.joined and idle and not self._failures and self._kafka.assigned <= self._ended:
+            self.caught_up.set()
+
+    @property
+    def halted(self) -> dict[str, str]:
+        """Topics whose ingest is halted, and why."""
+        return dict(self._halted)

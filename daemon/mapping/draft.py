@@ -1,0 +1,186 @@
+"""Sources and relations as the file writes them, before anything is concluded from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from daemon.mapping.column_types import check_type
+from daemon.mapping.functions import FUNCTIONS
+from daemon.mapping.model import Match
+from daemon.mapping.place import Place
+from daemon.mapping.structure import ConnectorModes
+from daemon.mapping.tree import Problems, Scalar, Section, Table, Tree
+
+_MODES: dict[str, tuple[str, ...]] = {
+    "decimal_handling_mode": ("precise", "double", "string"),
+    "time_precision_mode": (
+        "adaptive",
+        "adaptive_time_microseconds",
+        "connect",
+        "isostring",
+        "microseconds",
+        "nanoseconds",
+    ),
+    "interval_handling_mode": ("numeric", "string"),
+    "binary_handling_mode": ("bytes", "base64", "base64-url-safe", "hex"),
+}
+_SOURCE_KEYS = ("topic", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
+_ONE_KEYS = ("source", "match", "on_change", "required")
+_MANY_KEYS = ("source", "match", "where", "sort")
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+RESERVED = frozenset({"row", "order", "none", "true", "false", "and", "or", "not", "in", "is", "if", "else"})
+
+
+@dataclass(frozen=True, slots=True)
+class RelationDraft:
+    """One relation as written."""
+
+    name: str
+    source: str
+    target: str
+    many: bool
+    match: tuple[Match, ...]
+    place: Place
+    refresh: bool = True
+    required: bool = True
+    where: Scalar | None = None
+    sort: tuple[Scalar, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Where the relation stands, in words."""
+        return f"sources.{self.source}.{'many' if self.many else 'one'}.{self.name}"
+
+
+@dataclass(slots=True)
+class SourceDraft:
+    """One source as written; `key` is filled from relations where it is not declared."""
+
+    name: str
+    place: Place
+    topic: str
+    key: tuple[str, ...]
+    key_place: Place
+    types: dict[str, str]
+    drop: dict[str, Place]
+    modes: ConnectorModes
+    defaults: dict[str, Scalar]
+    relations: dict[str, RelationDraft] = field(default_factory=dict)
+    lets: dict[str, Scalar] = field(default_factory=dict)
+
+
+def check_name(name: str, place: Place, path: str, problems: Problems, *, variable: bool = False) -> bool:
+    """Whether a name can be written in an expression; notes a problem where it cannot.
+
+    A `variable` stands alone, so it may not have the name of a function either.
+    """
+    taken = name in RESERVED or (variable and name in FUNCTIONS)
+    if name.isidentifier() and not taken:
+        return True
+    why = "has a meaning already" if taken else "is no identifier"
+    problems.add(place, path, f"`{name}` cannot be a name here, it {why}; choose another")
+    return False
+
+
+def read_modes(section: Section, base: ConnectorModes) -> ConnectorModes:
+    """The `debezium:` table of a section, over the modes that hold otherwise."""
+    table = section.table("debezium")
+    if table is None:
+        return base
+    path = f"{section.path}.debezium" if section.path else "debezium"
+    modes = Section(table, path, section.problems, (*_MODES, "unavailable_value_placeholder"))
+    changes = {name: modes.choice(name, choices, getattr(base, name)) for name, choices in _MODES.items()}
+    placeholder = modes.text("unavailable_value_placeholder") or base.unavailable_value_placeholder
+    return replace(base, unavailable_value_placeholder=placeholder, **changes)
+
+
+def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, problems: Problems) -> SourceDraft | None:
+    """One entry of `sources:`."""
+    path = f"sources.{name}"
+    if not _SOURCE_NAME.fullmatch(name):
+        problems.add(place, path, f"`{name}` cannot be a source's name; use letters, digits, `_`, `-` and `.`")
+    if not isinstance(tree, Table):
+        problems.add(place, path, "must be a table of keys; `topic` is required")
+        return None
+    section = Section(tree, path, problems, _SOURCE_KEYS)
+    types = dict(section.texts("types"))
+    for column, text in types.items():
+        _check_type(column, text, path, problems)
+    draft = SourceDraft(
+        name=name,
+        place=place,
+        topic=section.text("topic", required=True) or "",
+        key=section.names("key"),
+        key_place=section.place_of("key"),
+        types={column: text.text for column, text in types.items()},
+        drop={scalar.text: scalar.place for scalar in section.scalars("drop")},
+        modes=read_modes(section, modes),
+        defaults=dict(section.texts("defaults")),
+    )
+    for many in (False, True):
+        for relation, body, at in section.entries("many" if many else "one"):
+            made = _relation(draft, relation, body, at, problems, many=many)
+            if made is not None:
+                _add_name(draft, relation, at, made.path, problems)
+                draft.relations[relation] = made
+    for derived, text in section.texts("let"):
+        if check_name(derived, text.place, f"{path}.let.{derived}", problems):
+            _add_name(draft, derived, text.place, f"{path}.let.{derived}", problems)
+            draft.lets[derived] = text
+    return draft
+
+
+def _add_name(draft: SourceDraft, name: str, place: Place, path: str, problems: Problems) -> None:
+    if name in draft.relations or name in draft.lets:
+        problems.add(place, path, f"`{name}` names another relation of {draft.name} too; choose another name")
+
+
+def _check_type(column: str, text: Scalar, path: str, problems: Problems) -> None:
+    try:
+        check_type(text.text)
+    except ValueError as error:
+        problems.add(text.place, f"{path}.types.{column}", str(error))
+
+
+def _relation(
+    draft: SourceDraft, name: str, tree: Tree, place: Place, problems: Problems, *, many: bool
+) -> RelationDraft | None:
+    path = f"sources.{draft.name}.{'many' if many else 'one'}.{name}"
+    if not check_name(name, place, path, problems):
+        return None
+    if not isinstance(tree, Table):
+        problems.add(place, path, "must be a table: {source: ..., match: {their column: my column}}")
+        return None
+    section = Section(tree, path, problems, _MANY_KEYS if many else _ONE_KEYS)
+    target = section.text("source", required=True)
+    match = tuple(_matches(section))
+    if not match:
+        section.wrong("match", "is missing; write {their column: my column}")
+    if target is None or not match:
+        return None
+    return RelationDraft(
+        name=name,
+        source=draft.name,
+        target=target,
+        many=many,
+        match=match,
+        place=place,
+        refresh=not many and section.choice("on_change", ("refresh", "ignore"), "refresh") == "refresh",
+        required=many or section.flag("required", default=True),
+        where=section.scalar("where") if many else None,
+        sort=section.scalars("sort") if many else (),
+    )
+
+
+def _matches(section: Section) -> list[Match]:
+    found = []
+    for their, mine in section.texts("match"):
+        text = mine.text.strip()
+        if not text:
+            section.problems.add(mine.place, f"{section.path}.match.{their}", "is empty; name my column or =constant")
+        elif text.startswith("="):
+            found.append(Match(their, None, text[1:]))
+        else:
+            found.append(Match(their, text))
+    return found

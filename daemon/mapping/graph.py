@@ -1,0 +1,290 @@
+"""One order's rows as expressions see them: navigable, lazy, each value worked out at most once.
+
+Only what an expression touches counts: an unknown column or an absent row that nobody reads holds nothing up.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from daemon.mapping.faults import AbsentRow, Fault, UnknownValue
+from daemon.mapping.keys import key_text
+from daemon.mapping.kinds import ListKind, RowKind
+from daemon.mapping.rows import ALL_COLUMNS, StoredRow
+
+if TYPE_CHECKING:
+    from daemon.mapping.model import Many, Mapping, Match, One, SortKey, SourceMap
+
+_BUSY = object()
+
+
+class RowList(tuple["Row", ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with values
+    """Rows of one source; `empty` is the row that stands for none of them."""
+
+    empty: Empty
+
+    def __new__(cls, rows: Iterable[Row], empty: Empty) -> RowList:  # noqa: PYI034 - Self would hide nothing here
+        made = super().__new__(cls, tuple(rows))
+        made.empty = empty
+        return made
+
+
+class Empty:
+    """The typed empty row of a missing hop: falsy, columns null, lists empty, still navigable."""
+
+    __slots__ = ("_empties", "_source")
+
+    def __init__(self, source: SourceMap, empties: Empties) -> None:
+        self._source = source
+        self._empties = empties
+
+    def __bool__(self) -> bool:
+        return False
+
+    def attribute(self, name: str) -> Any:
+        """Null, an empty list, or a further empty row: whatever fits the name."""
+        derived = self._source.let.get(name)
+        if derived is not None:
+            return self._empties.of_kind(derived.kind)
+        if name in self._source.one:
+            return self._empties[self._source.one[name].target]
+        if name in self._source.many:
+            return RowList((), self._empties[self._source.many[name].target])
+        return None
+
+    def column(self, name: str) -> None:  # noqa: ARG002 - the shape of Row.column
+        """Null."""
+        return
+
+
+class Empties(dict[str, Empty]):
+    """The empty row of each source of a mapping."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        super().__init__((name, Empty(source, self)) for name, source in mapping.sources.items())
+
+    def of_kind(self, kind: object) -> Any:
+        """What stands for nothing of that kind."""
+        if isinstance(kind, RowKind):
+            return self[kind.source]
+        if isinstance(kind, ListKind):
+            return RowList((), self[kind.item.source]) if isinstance(kind.item, RowKind) else []
+        return None
+
+
+class Row:
+    """A row that is there. Its values are columns, derived columns and relations, by one name space."""
+
+    __slots__ = ("_graph", "_source", "_values", "stored")
+
+    def __init__(self, stored: StoredRow, source: SourceMap, graph: Graph) -> None:
+        self.stored = stored
+        self._source = source
+        self._graph = graph
+        self._values: dict[str, Any] = {}
+
+    def attribute(self, name: str) -> Any:
+        """The derived column, relation or column of that name, in this order."""
+        try:
+            value = self._values[name]
+        except KeyError:
+            pass
+        else:
+            if value is _BUSY:
+                raise Fault(f"`{name}` of {self._source.name} needs itself; a derived column cannot")
+            return value
+        value = self._named(name) if name in self._source.names else self.column(name)
+        self._values[name] = value
+        return value
+
+    def _named(self, name: str) -> Any:
+        source = self._source
+        if name in source.one:
+            return self._graph.follow(self, source.one[name])
+        if name in source.many:
+            return self._graph.collect(self, source.many[name])
+        self._values[name] = _BUSY
+        try:
+            return source.let[name].evaluate({"row": self, "order": self._graph.order})
+        finally:
+            del self._values[name]
+
+    def column(self, name: str) -> Any:
+        """The stored column. Raises UnknownValue where it is not known, which is not null."""
+        stored = self.stored
+        if not stored.unknown or (name not in stored.unknown and ALL_COLUMNS not in stored.unknown):
+            try:
+                return stored.columns[name]
+            except KeyError:
+                if name in self._source.defaults:
+                    return self._source.defaults[name]
+        raise UnknownValue(f"{self._source.name}.{name} of row {stored.key}")
+
+
+class Graph:
+    """The rows of one order and the rows they look up.
+
+    With `final`, a looked-up row that has not arrived counts as missing; `missing` counts those.
+    """
+
+    def __init__(
+        self, mapping: Mapping, empties: Empties, order_key: str, rows: Iterable[StoredRow], *, final: bool
+    ) -> None:
+        self._sources = mapping.sources
+        self._empties = empties
+        self._order_key = order_key
+        self._final = final
+        self._stored = {(row.source, row.key): row for row in rows}
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._own: dict[str, list[Row]] | None = None
+        self._indexes: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
+        self.missing: set[tuple[str, str]] = set()
+        self.root = self._stored.get((mapping.root, order_key))
+        self.order: Row | Empty = empties[mapping.root]
+        if self.root is not None and not self.root.deleted:
+            self.order = self._row(self.root)
+
+    def _row(self, stored: StoredRow) -> Row:
+        key = (stored.source, stored.key)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = Row(stored, self._sources[stored.source], self)
+        return row
+
+    def _owned(self, source: str) -> list[Row]:
+        """The order's own rows of a source, in key order."""
+        if self._own is None:
+            own: dict[str, list[StoredRow]] = {}
+            for stored in self._stored.values():
+                if stored.root == self._order_key and not stored.deleted and stored.source in self._sources:
+                    own.setdefault(stored.source, []).append(stored)
+            self._own = {}
+            for name, group in own.items():
+                if len(group) > 1:
+                    group.sort(key=_key_order)
+                self._own[name] = [self._row(stored) for stored in group]
+        return self._own.get(source, [])
+
+    def follow(self, row: Row, one: One) -> Row | Empty:
+        """The row that a to-one relation leads to. Raises AbsentRow where it has not arrived, unless final."""
+        empty = self._empties[one.target]
+        if one.link is None:
+            found = self._matching(row, one)
+            return found[0] if found else empty
+        for name in one.link.columns:
+            if row.column(name) is None:
+                return empty
+        try:
+            key = one.link.target_key(row.stored.columns) or _defaulted_key(row, one)
+        except ValueError as error:
+            raise Fault(f"the key of {one.link.name} cannot be told: {error}") from error
+        stored = self._stored.get((one.target, key))
+        if stored is None:
+            if self._final:
+                self.missing.add((one.target, key))
+            elif one.required:
+                raise AbsentRow(f"{one.target} {key}, looked up by {one.link.name}")
+            return empty
+        return empty if stored.deleted else self._row(stored)
+
+    def collect(self, row: Row, many: Many) -> RowList:
+        """The rows of a to-many relation, filtered and sorted; ties and no sort: by row key."""
+        found = self._matching(row, many)
+        if many.where is not None:
+            where = many.where.evaluate
+            found = [child for child in found if where({"row": child, "order": self.order})]
+        for part in reversed(many.sort):
+            found = self._sorted(found, part)
+        return RowList(found, self._empties[many.target])
+
+    def _matching(self, row: Row, relation: One | Many) -> list[Row]:
+        wanted = []
+        for match in relation.match:
+            value = match.constant if match.my is None else row.column(match.my)
+            if value is None:
+                return []
+            wanted.append(_text(value, relation))
+        return self._index(relation).get(tuple(wanted), [])
+
+    def _index(self, relation: One | Many) -> dict[tuple[str, ...], list[Row]]:
+        name = (relation.source, relation.name)
+        index = self._indexes.get(name)
+        if index is None:
+            index = {}
+            for child in self._owned(relation.target):
+                values = _match_values(child, relation.match)
+                if values is not None:
+                    index.setdefault(tuple(_text(value, relation) for value in values), []).append(child)
+            self._indexes[name] = index
+        return index
+
+    def _sorted(self, rows: list[Row], part: SortKey) -> list[Row]:
+        if len(rows) < 2:
+            return rows
+        evaluate = part.expression.evaluate
+        keyed = [(evaluate({"row": row, "order": self.order}), row) for row in rows]
+        known = [(value, row) for value, row in keyed if value is not None]
+        if len({_sort_class(value) for value, _ in known}) > 1:
+            raise Fault(
+                f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
+            )
+        known.sort(key=lambda pair: pair[0], reverse=part.descending)
+        return [row for _, row in known] + [row for value, row in keyed if value is None]
+
+
+def _defaulted_key(row: Row, one: One) -> str:
+    """The key where some of its columns are absent and have a declared default."""
+    assert one.link is not None  # noqa: S101 - only called for linked relations
+    key = one.link.target_key({name: row.column(name) for name in one.link.columns})
+    if key is None:
+        raise Fault(f"the key of {one.link.name} cannot be told")
+    return key
+
+
+def _match_values(child: Row, match: tuple[Match, ...]) -> list[Any] | None:
+    values = []
+    for part in match:
+        value = child.column(part.their)
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
+def _text(value: Any, relation: One | Many) -> str:
+    try:
+        return key_text(value)
+    except ValueError as error:
+        raise Fault(f"relation {relation.source}.{relation.name} cannot match: {error}") from error
+
+
+def _key_order(stored: StoredRow) -> tuple[int, int, str]:
+    key = stored.key
+    return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
+
+
+def _sort_class(value: object) -> str:
+    if isinstance(value, int | Decimal):
+        return "number"
+    if isinstance(value, str):
+        return "text"
+    raise Fault("a sort needs numbers or texts")
+
+
+@functools.cache
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.split("."))
+
+
+def read_path(row: Any, path: str) -> Any:
+    """The value at `a.b.c`, starting from a row. Null-safe over missing hops."""
+    for name in _path(path):
+        if row is None:
+            return None
+        if not isinstance(row, Row | Empty):
+            raise Fault(f"`{path}` starts from a row; what is before `.{name}` is none")
+        row = row.attribute(name)
+    return row

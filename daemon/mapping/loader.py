@@ -1,0 +1,204 @@
+"""Reads the mapping file. Every mistake is collected, each with its place, the attribute, the text and the cure."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import orjson
+
+from daemon.errors import MappingError
+from daemon.mapping.derive import (
+    Drafts,
+    build_structure,
+    find_owners,
+    infer_keys,
+    known_targets,
+    look_up_link,
+    many_relation,
+    one_relation,
+    unreached,
+)
+from daemon.mapping.document_section import DocumentReader
+from daemon.mapping.draft import read_modes, read_source
+from daemon.mapping.expressions import Expression
+from daemon.mapping.faults import Fault, near
+from daemon.mapping.model import ENGINE, Mapping, One, OnGone, SourceMap
+from daemon.mapping.schema import SchemaBuilder
+from daemon.mapping.structure import ConnectorModes, Link
+from daemon.mapping.tree import Problems, Section, Table, plain, read_tree
+
+_TOP = (
+    "version",
+    "debezium",
+    "root",
+    "sources",
+    "when",
+    "void",
+    "void_tag",
+    "on_delete",
+    "on_leave",
+    "time_of_purchase_offset_secs",
+    "document",
+)
+_MAX_OFFSET = 86_400
+
+
+def load_mapping(path: Path) -> Mapping:
+    """Load and check the mapping file. Raises MappingError with every problem found."""
+    problems = Problems()
+    table = read_tree(path, problems)
+    mapping = _Loader(table, path, problems).load()
+    if mapping is None or len(problems):
+        raise MappingError(problems.texts())
+    return mapping
+
+
+class _Loader:
+    """Takes the file's tree apart, in the order in which one part needs the other."""
+
+    def __init__(self, table: Table, path: Path, problems: Problems) -> None:
+        self._table = table
+        self._path = path
+        self._problems = problems
+        self._top = Section(table, "", problems, _TOP)
+
+    def load(self) -> Mapping | None:
+        """The mapping; None where a mistake leaves nothing to go on with. Problems are noted on the way."""
+        top = self._top
+        if top.text("version", required=True) not in ("1", None):
+            top.wrong("version", "must be 1, the version of the grammar")
+        drafts = self._sources()
+        root = top.text("root", required=True)
+        document = top.table("document")
+        if document is None:
+            top.wrong("document", "is missing; it says what each attribute of an order is")
+        if root is None or not drafts:
+            return None
+        if root not in drafts:
+            top.wrong("root", f"unknown source `{root}`; {near(root, drafts)}")
+            return None
+        owners, ones = self._relations(drafts, root)
+        sources = {
+            name: SourceMap(
+                name=name,
+                key=draft.key or None,
+                names=frozenset([*draft.relations, *draft.lets]),
+                one={one.name: one for one in ones[name]},
+                many={relation.name: many_relation(relation) for relation in draft.relations.values() if relation.many},
+            )
+            for name, draft in drafts.items()
+        }
+        schema = SchemaBuilder(drafts, sources, root, self._problems)
+        self._note_columns(drafts, schema)
+        schema.compile_all()
+        self._defaults(drafts, sources, schema)
+        names = schema.row_names(root)
+        when = self._condition("when", schema)
+        void = self._condition("void", schema)
+        rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
+        self._dropped(drafts, schema)
+        if len(self._problems):
+            return None
+        return Mapping(
+            path=str(self._path),
+            version=self._version(),
+            structure=build_structure(drafts, root, owners, ones),
+            root=root,
+            sources=sources,
+            document=rules,
+            when=when,
+            void=void,
+            void_tag=top.text("void_tag") or "Cancelled",
+            on_delete=OnGone(top.choice("on_delete", ("keep", "void"), "keep")),
+            on_leave=OnGone(top.choice("on_leave", ("keep", "void"), "void")),
+            time_of_purchase_offset_secs=self._offset(),
+            used_columns=schema.columns,
+            followed=frozenset(schema.followed),
+        )
+
+    def _sources(self) -> Drafts:
+        modes = read_modes(self._top, ConnectorModes())
+        drafts: Drafts = {}
+        topics: dict[str, str] = {}
+        if "sources" not in self._top:
+            self._top.wrong("sources", "is missing; it names the topics and how their rows hang together")
+        for name, tree, place in self._top.entries("sources"):
+            draft = read_source(name, tree, place, modes, self._problems)
+            if draft is None:
+                continue
+            drafts[name] = draft
+            if draft.topic and topics.setdefault(draft.topic, name) != name:
+                self._problems.add(
+                    place, f"sources.{name}.topic", f"is the topic of {topics[draft.topic]} too; a topic is one source"
+                )
+        return drafts
+
+    def _relations(self, drafts: Drafts, root: str) -> tuple[dict[str, Link], dict[str, list[One]]]:
+        known_targets(drafts, self._problems)
+        infer_keys(drafts, self._problems)
+        owners = find_owners(drafts, root, self._problems)
+        own = {root, *owners}
+        ones: dict[str, list[One]] = {name: [] for name in drafts}
+        for name, draft in drafts.items():
+            for relation in draft.relations.values():
+                if not relation.many:
+                    ones[name].append(one_relation(relation, look_up_link(relation, drafts, own, self._problems)))
+        for draft in unreached(drafts, root):
+            self._problems.add(
+                draft.place,
+                f"sources.{draft.name}",
+                f"no relation leads here from {root}; relate it to another source or remove it",
+            )
+        return owners, ones
+
+    def _note_columns(self, drafts: Drafts, schema: SchemaBuilder) -> None:
+        for name, draft in drafts.items():
+            for column in draft.key:
+                schema.use_column(name, column, draft.key_place)
+            for relation in draft.relations.values():
+                for match in relation.match:
+                    schema.use_column(relation.target, match.their, relation.place)
+                    if match.my is not None:
+                        schema.use_column(name, match.my, relation.place)
+
+    def _defaults(self, drafts: Drafts, sources: dict[str, SourceMap], schema: SchemaBuilder) -> None:
+        for name, draft in drafts.items():
+            for column, text in draft.defaults.items():
+                expression = schema.expression(text, f"sources.{name}.defaults.{column}", {})
+                if expression is None:
+                    continue
+                try:
+                    sources[name].defaults[column] = expression.evaluate({})
+                except Fault as fault:
+                    self._problems.add(text.place, f"sources.{name}.defaults.{column}", f"{text.text}: {fault.what}")
+
+    def _condition(self, key: str, schema: SchemaBuilder) -> Expression | None:
+        scalar = self._top.scalar(key)
+        return (
+            None if scalar is None else schema.expression(scalar, key, schema.row_names(self._top.text("root") or ""))
+        )
+
+    def _dropped(self, drafts: Drafts, schema: SchemaBuilder) -> None:
+        for name, draft in drafts.items():
+            for column, place in draft.drop.items():
+                used = schema.columns[name].get(column)
+                if used is not None:
+                    self._problems.add(
+                        place,
+                        f"sources.{name}.drop",
+                        f"`{column}` is used in line {used.line}; do not drop it, or do not use it",
+                    )
+
+    def _offset(self) -> int:
+        text = self._top.text("time_of_purchase_offset_secs")
+        if text is None:
+            return 0
+        if not text.removeprefix("-").isdigit() or abs(int(text)) > _MAX_OFFSET:
+            self._top.wrong("time_of_purchase_offset_secs", f"must be whole seconds, at most {_MAX_OFFSET} either way")
+            return 0
+        return int(text)
+
+    def _version(self) -> str:
+        content = orjson.dumps([ENGINE, plain(self._table)])
+        return hashlib.sha256(content).hexdigest()[:16]

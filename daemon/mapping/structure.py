@@ -1,0 +1,91 @@
+"""The part of a mapping that ingest and state need: which topics, which columns, and the way from a row to its order.
+
+A source is the *root* (one row is one order), *owned* (its rows belong to an order: `owner` leads one step up), or
+*shared* (looked up by key, belongs to no order). `refs` are the to-one relations over which a change of the looked-up
+row makes an order due again (`on_change: refresh`, the default).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from daemon.mapping.keys import key_text, row_key
+
+
+class Role(StrEnum):
+    """How the rows of a source hang together with orders."""
+
+    ROOT = "root"
+    OWNED = "owned"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A step from a row of `source` to one row of `target`, whose whole key is named by this row's `columns`.
+
+    `columns` stand in the order of the target's key columns. `constants` are conditions on this row's columns
+    (polymorphic references): where one does not hold, the row has no such link.
+    """
+
+    name: str  # "source.relation", unique within a mapping
+    source: str
+    target: str
+    columns: tuple[str, ...]
+    constants: tuple[tuple[str, str], ...] = ()
+
+    def target_key(self, columns: Dict[str, Any]) -> str | None:
+        """The key of the row this one points at; None where a column is null or absent, or a constant differs."""
+        for name, wanted in self.constants:
+            value = columns.get(name)
+            if value is None or key_text(value) != wanted:
+                return None
+        values = [columns.get(name) for name in self.columns]
+        if any(value is None for value in values):
+            return None
+        return row_key(values)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorModes:
+    """How the connector writes values that a schemaless message does not describe. Names and defaults are Debezium's."""
+
+    decimal_handling_mode: str = "precise"  # precise | double | string
+    time_precision_mode: str = (
+        "adaptive"  # adaptive | adaptive_time_microseconds | connect | isostring | microseconds | nanoseconds
+    )
+    interval_handling_mode: str = "numeric"  # numeric | string
+    binary_handling_mode: str = "bytes"  # bytes | base64 | base64-url-safe | hex
+    unavailable_value_placeholder: str = "__debezium_unavailable_value"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One topic of rows."""
+
+    name: str
+    topic: str
+    role: Role
+    key: tuple[str, ...] | None = None  # None: the fields of the message key
+    types: Dict[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    drop: frozenset[str] = frozenset()
+    modes: ConnectorModes = ConnectorModes()
+    owner: Link | None = None
+    refs: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """All sources, by name. `version` is a digest of everything in here: it changes when rows must be read anew."""
+
+    root: str
+    sources: Dict[str, Source]
+    version: str
+
+    def by_topic(self) -> dict[str, Source]:
+        """The source of each topic."""
+        return {source.topic: source for source in self.sources.values()}

@@ -1,0 +1,273 @@
+-- name: register
+-- Gives a destination its number at its first start.
+insert into destination (name, base_url, client_id) values (%(name)s, %(base_url)s, %(client_id)s)
+on conflict do nothing
+
+-- name: find_destination
+-- Everything that shares a name or an identity with this destination: one row that has both, or a conflict.
+select id, name, base_url, client_id from destination
+where name = %(name)s or (base_url = %(base_url)s and client_id = %(client_id)s)
+order by name
+
+-- name: register_lease
+insert into lease (destination) values (%(destination)s) on conflict do nothing
+
+-- name: take_lease
+-- A new epoch, where the old lease is over by the database's clock. Waits for transactions that hold the old one.
+update lease set epoch = epoch + 1, holder = %(holder)s,
+    expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
+where destination = %(destination)s and expires_at < clock_timestamp()
+returning epoch
+
+-- name: renew_lease
+update lease set expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
+returning epoch
+
+-- name: release_lease
+update lease set expires_at = '-infinity'
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
+
+-- name: hold_lease
+-- No take-over can come between this and the commit.
+select 1 from lease where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s for share
+
+-- name: hold_inherited
+-- Orders of requests that nobody settled: not to be sent before the fence, and nothing stored about them is trusted.
+with named as materialized (
+    select s.order_key from order_sync s join delivery_request r on r.id = s.request_id
+    where r.destination = %(destination)s and r.settled_at is null
+    order by s.order_key for update of s
+)
+update order_sync s
+set digest = null, not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
+from named where s.destination = %(destination)s and s.order_key = named.order_key
+
+-- name: open_requests
+select id, lane, bytes, order_keys from delivery_request
+where destination = %(destination)s and settled_at is null order by id
+
+-- name: ledger
+-- Settled requests whose bytes still count, with the seconds they will.
+select lane, bytes, extract(epoch from counts_until - clock_timestamp())::float8 from delivery_request
+where destination = %(destination)s and counts_until > clock_timestamp()
+
+-- name: standing
+select paused, halted_reason,
+       coalesce(greatest(extract(epoch from send_not_before - clock_timestamp()), 0), 0)::float8,
+       failures, largest_body, mapping_version
+from destination where id = %(destination)s
+
+-- name: save_standing
+update destination set
+    halted_at = case when %(halted)s::text is null then null else coalesce(halted_at, clock_timestamp()) end,
+    halted_reason = %(halted)s,
+    send_not_before = case when %(pause_secs)s > 0 then clock_timestamp() + make_interval(secs => %(pause_secs)s) end,
+    failures = %(failures)s, largest_body = %(largest_body)s, mapping_version = %(mapping_version)s
+where id = %(destination)s
+
+-- name: due
+-- The next due orders of one lane, found by the partial index order_sync_due alone.
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
+       vendor_order_id,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end
+from order_sync
+where destination = %(destination)s and lane = %(lane)s
+  and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
+  and greatest(due_at, not_before) <= statement_timestamp()
+  and order_key <> all(%(busy)s::text[])
+order by greatest(due_at, not_before) limit %(limit)s
+
+-- name: due_among
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
+       vendor_order_id,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end
+from order_sync
+where destination = %(destination)s and order_key = any(%(keys)s::text[])
+  and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
+  and greatest(due_at, not_before) <= statement_timestamp()
+order by order_key
+
+-- name: rows_of
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+from source_row r join source s on s.id = r.source where r.root = any(%(roots)s::text[])
+
+-- name: rows_at
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+from unnest(%(sources)s::text[], %(keys)s::text[]) as w (source, key)
+join source s on s.name = w.source join source_row r on r.source = s.id and r.key = w.key
+
+-- name: last_documents
+select order_key, coalesce(last_accepted, last_attempted) from order_sync
+where destination = %(destination)s and order_key = any(%(keys)s::text[])
+  and coalesce(last_accepted, last_attempted) is not null
+
+-- name: holders
+-- Who holds these vendor ids; gone: its void was accepted, or its root row is deleted.
+select o.order_key, o.vendor_order_id,
+       o.voided or o.hold is not distinct from 'deleted' or coalesce(r.deleted, false),
+       o.revision > o.settled_revision, o.request_id is not null
+from order_sync o
+left join source s on s.name = %(root_source)s
+left join source_row r on r.source = s.id and r.key = o.order_key
+where o.destination = %(destination)s and o.vendor_order_id = any(%(vendor_ids)s::text[])
+
+-- name: next_request
+select nextval(pg_get_serial_sequence('delivery_request', 'id'))
+
+-- name: lock_outgoing
+-- Those that can still be put in flight: owed at the revision that was judged, or a later one; nobody else holds their vendor id.
+select s.order_key
+from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(vendor_ids)s::text[], %(take_over)s::text[])
+    as b (order_key, revision, vendor_order_id, take_over)
+join order_sync s on s.destination = %(destination)s and s.order_key = b.order_key
+where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
+  and s.quarantine_revision is distinct from s.revision
+  and not exists (
+      select 1 from order_sync h
+      where h.destination = %(destination)s and h.vendor_order_id = b.vendor_order_id and h.order_key <> b.order_key
+        and (h.order_key is distinct from b.take_over or h.request_id is not null))
+order by s.order_key for update of s
+
+-- name: give_up_vendor_ids
+-- Orders that are gone make room for those that took over their vendor id; no void of theirs is sent any more.
+update order_sync set vendor_order_id = null, hold = 'superseded', hold_since = clock_timestamp(), digest = null
+where destination = %(destination)s and order_key = any(%(keys)s::text[])
+
+-- name: write_request
+insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions) overriding system value
+values (%(request)s, %(destination)s, %(epoch)s, %(lane)s, cardinality(%(keys)s::text[]), %(bytes)s, %(keys)s, %(revisions)s)
+
+-- name: put_in_flight
+-- A change between judging and this is newer than what is sent: it stays owed, counted from when the order was read.
+update order_sync s set
+    request_id = %(request)s,
+    sent_revision = b.revision,
+    sent_first_change = s.first_change,
+    sent_first_commit = s.first_commit,
+    first_change = case when s.revision > b.revision then to_timestamp(b.read_at) end,
+    first_commit = case when s.revision > b.revision then to_timestamp(b.read_at) end,
+    digest = null,
+    ever_attempted = true,
+    vendor_order_id = b.vendor_order_id,
+    mapping_version = %(mapping_version)s,
+    last_attempted = b.body
+from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[])
+    as b (order_key, revision, read_at, vendor_order_id, body)
+where s.destination = %(destination)s and s.order_key = b.order_key
+
+-- name: settle_request
+-- Nothing where it is settled already. The lease was locked before.
+update delivery_request set
+    settled_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, error = %(error)s,
+    counts_until = clock_timestamp() + make_interval(secs => %(counts_secs)s)
+where id = %(request)s and settled_at is null
+returning id
+
+-- name: settle_orders
+-- Only orders still in flight by this very request. The digest is set by its acceptance alone, and only while nothing
+-- came in between: an order touched in flight is sent once more in any case.
+with verdict as (
+    select * from unnest(%(keys)s::text[], %(fates)s::text[], %(digests)s::bytea[], %(attempted)s::boolean[], %(voids)s::boolean[],
+                         %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[])
+        as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail)
+), flight as materialized (
+    select s.order_key from order_sync s join verdict v on v.order_key = s.order_key
+    where s.destination = %(destination)s and s.request_id = %(request)s
+    order by s.order_key for update of s
+)
+update order_sync s set
+    request_id = null,
+    settled_revision = case when v.fate = 'accepted' then greatest(s.settled_revision, s.sent_revision) else s.settled_revision end,
+    first_change = case when v.fate = 'accepted' then s.first_change else least(s.first_change, s.sent_first_change) end,
+    first_commit = case when v.fate = 'accepted' then s.first_commit else least(s.first_commit, s.sent_first_commit) end,
+    digest = case when v.fate in ('accepted', 'not_sent') and s.revision = s.sent_revision then v.digest end,
+    ever_attempted = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.attempted else true end,
+    not_before = case when v.hold_secs > 0
+                      then greatest(s.not_before, clock_timestamp() + make_interval(secs => v.hold_secs)) else s.not_before end,
+    accepted_at = case when v.fate = 'accepted' then clock_timestamp() else s.accepted_at end,
+    last_accepted = case when v.fate = 'accepted' then s.last_attempted else s.last_accepted end,
+    voided = case when v.fate = 'accepted' then v.void else s.voided end,
+    attempts = case v.fate when 'accepted' then 0 when 'quarantined' then s.attempts + 1 else s.attempts end,
+    send_alone = case v.fate when 'accepted' then false when 'quarantined' then true else s.send_alone end,
+    hold = case when v.fate = 'accepted' then null else s.hold end,
+    hold_detail = case when v.fate = 'accepted' then null else s.hold_detail end,
+    hold_since = case when v.fate = 'accepted' then null else s.hold_since end,
+    quarantine_revision = case v.fate when 'accepted' then null when 'quarantined' then s.sent_revision else s.quarantine_revision end,
+    quarantine_mapping = case v.fate when 'accepted' then null when 'quarantined' then s.mapping_version else s.quarantine_mapping end,
+    quarantine_reason = case v.fate when 'accepted' then null when 'quarantined' then v.reason else s.quarantine_reason end,
+    quarantined_at = case v.fate when 'accepted' then null when 'quarantined' then clock_timestamp() else s.quarantined_at end,
+    last_error = case when v.fate = 'accepted' then null else coalesce(v.detail, s.last_error) end
+from verdict v, flight f
+where s.destination = %(destination)s and s.order_key = v.order_key and f.order_key = v.order_key
+returning s.order_key, v.fate, s.lane, extract(epoch from clock_timestamp() - s.sent_first_commit)::float8
+
+-- name: judge_orders
+-- Holds only for the revision that was judged: a later change is judged anew.
+with judged as (
+    select * from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(settles)s::boolean[], %(holds)s::text[], %(details)s::text[],
+                         %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[])
+        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt)
+), locked as materialized (
+    select s.order_key from order_sync s join judged j on j.order_key = s.order_key
+    where s.destination = %(destination)s and s.revision = j.revision and s.request_id is null and s.settled_revision < j.revision
+    order by s.order_key for update of s
+)
+update order_sync s set
+    mapping_version = %(mapping_version)s,
+    settled_revision = case when j.settle then j.revision else s.settled_revision end,
+    first_change = case when j.settle then null else s.first_change end,
+    first_commit = case when j.settle then null else s.first_commit end,
+    hold = case when j.quarantine is null then j.hold else s.hold end,
+    hold_detail = case when j.quarantine is null then j.detail else s.hold_detail end,
+    hold_since = case when j.quarantine is not null or j.hold = s.hold then s.hold_since
+                      when j.hold is not null then clock_timestamp() end,
+    not_before = case when j.recheck_secs > 0
+                      then greatest(s.not_before, clock_timestamp() + make_interval(secs => j.recheck_secs)) else s.not_before end,
+    quarantine_revision = case when j.quarantine is not null then j.revision when j.settle then null else s.quarantine_revision end,
+    quarantine_mapping = case when j.quarantine is not null then %(mapping_version)s else s.quarantine_mapping end,
+    quarantine_reason = case when j.quarantine is not null then j.quarantine when j.settle then null else s.quarantine_reason end,
+    quarantined_at = case when j.quarantine is not null then clock_timestamp() else s.quarantined_at end,
+    send_alone = s.send_alone or (j.quarantine is not null and j.attempt),
+    attempts = s.attempts + case when j.attempt then 1 else 0 end,
+    last_error = case when j.quarantine is not null then j.detail when j.settle then null else s.last_error end
+from judged j, locked l
+where s.destination = %(destination)s and s.order_key = j.order_key and l.order_key = j.order_key
+returning s.order_key
+
+-- name: reopen
+-- The revision rises so that nothing that is in flight now can settle it, nor its digest be taken for the truth.
+with named as materialized (
+    select order_key from order_sync where destination = %(destination)s and order_key = any(%(keys)s::text[])
+    order by order_key for update
+)
+update order_sync s set
+    revision = s.revision + 1,
+    digest = null,
+    first_change = coalesce(s.first_change, clock_timestamp()),
+    not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
+from named where s.destination = %(destination)s and s.order_key = named.order_key
+
+-- name: release_quarantines
+-- A page of what another mapping version put into quarantine.
+with page as materialized (
+    select order_key from order_sync
+    where destination = %(destination)s and quarantine_revision is not null
+      and quarantine_mapping is distinct from %(mapping_version)s
+    order by order_key limit %(limit)s for update skip locked
+)
+update order_sync s set quarantine_revision = null
+from page where s.destination = %(destination)s and s.order_key = page.order_key
+
+-- name: counts
+-- Owed orders by what they wait for. A quarantine that a change has ended is not counted as one.
+select lane,
+       count(*) filter (where request_id is not null),
+       count(*) filter (where request_id is null and quarantine_revision is not distinct from revision),
+       count(*) filter (where request_id is null and quarantine_revision is distinct from revision and hold = 'waiting'),
+       count(*) filter (where request_id is null and quarantine_revision is distinct from revision
+                        and hold is distinct from 'waiting'),
+       extract(epoch from clock_timestamp() - min(coalesce(first_change, case when request_id is not null then sent_first_change end))
+               filter (where quarantine_revision is distinct from revision))::float8
+from order_sync where destination = %(destination)s and revision > settled_revision
+group by lane

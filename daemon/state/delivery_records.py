@@ -1,0 +1,279 @@
+"""What the delivery store hands out and is handed: one vocabulary for Postgres and for its memory twin."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from daemon.mapping.rows import StoredRow
+
+
+class Hold(StrEnum):
+    """Why an order is not at the API as it stands, although nothing is wrong with it."""
+
+    WAITING = "waiting"  # a needed part has not arrived
+    HELD = "held"  # the mapping says it is not an order (yet, or any more), or it was cancelled before it was ever sent
+    DELETED = "deleted"  # the root row is deleted and the mapping keeps what was sent
+    SUPERSEDED = "superseded"  # gone, and another order has taken over its vendor id
+
+
+class Fate(StrEnum):
+    """What a request did to one of its orders."""
+
+    ACCEPTED = "accepted"
+    NOT_SENT = "not_sent"  # no byte of it left: everything is put back as it was
+    NOT_APPLIED = "not_applied"  # the vendor refused it before looking at orders; owed as before
+    DOUBTFUL = "doubtful"  # refused, but a part may have been applied: owed, and never taken as unsent
+    QUARANTINED = "quarantined"  # refused for this order's own fault
+    UNKNOWN = "unknown"  # may or may not have been applied: owed, held until it can no longer land
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Leadership of one destination. `epoch` is raised by every take-over."""
+
+    destination: int
+    epoch: int
+    holder: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is remembered of a destination across restarts. `pause_secs` counts from reading or writing it."""
+
+    paused: bool = False
+    halted: str | None = None
+    pause_secs: float = 0.0
+    failures: int = 0
+    largest_body: int | None = None
+    mapping_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A request of an earlier epoch that nobody settled: its orders may still change at the API."""
+
+    id: int
+    lane: int
+    size: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """Bytes of a settled request that count against the budget for `secs` more seconds."""
+
+    lane: int
+    size: int
+    secs: float
+
+
+@dataclass(frozen=True, slots=True)
+class DueOrder:
+    """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
+
+    `digest` is that of the last accepted document while nothing since is in doubt. `waited_secs`: how long it has been
+    waiting for a missing part, 0 if it is not. `read_at` is the database's clock, epoch seconds.
+    """
+
+    key: str
+    lane: int
+    revision: int
+    read_at: float
+    digest: bytes | None = None
+    ever_attempted: bool = False
+    voided: bool = False
+    send_alone: bool = False
+    vendor_order_id: str | None = None
+    waited_secs: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a vendor id. `gone`: its root row is deleted, or its void was accepted; `owed`: not settled yet."""
+
+    key: str
+    vendor_order_id: str
+    gone: bool
+    owed: bool
+    in_flight: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of a due order without a request. Applies only while its revision is still `revision`.
+
+    `settle`: nothing is owed any more. `recheck_secs`: judged again then at the latest. `quarantine`: the reason.
+    """
+
+    key: str
+    revision: int
+    settle: bool = False
+    hold: Hold | None = None
+    detail: str | None = None
+    recheck_secs: float = 0.0
+    quarantine: str | None = None
+    attempt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One order of a request about to be made, with the document that is going to be sent (not compressed).
+
+    `take_over` names the order whose vendor id it takes.
+    """
+
+    key: str
+    revision: int
+    read_at: float
+    vendor_order_id: str
+    body: bytes
+    take_over: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a request did to one order.
+
+    `digest`: of the accepted document; for NOT_SENT the one that was stored before. `attempted_before`: whether it was
+    ever attempted before this request. `hold_secs`: not to be sent again sooner.
+    """
+
+    key: str
+    fate: Fate
+    digest: bytes | None = None
+    attempted_before: bool = True
+    void: bool = False
+    hold_secs: float = 0.0
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one request. Its bytes count against the budget for `counts_secs` more seconds."""
+
+    request: int
+    outcome: str
+    status: int | None
+    error: str | None
+    counts_secs: float
+    orders: tuple[Settled, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """An accepted order: seconds from the OMS commit of its first unsent change, where that is known."""
+
+    key: str
+    lane: int
+    secs: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Orders that are not clean, by state, and for each lane the age of the oldest owed one."""
+
+    orders: Mapping[str, int]
+    oldest_secs: Mapping[int, float]
+
+
+def array_bytes(bodies: Iterable[bytes]) -> int:
+    """The size of a JSON array of these."""
+    return 1 + sum(len(body) + 1 for body in bodies)
+
+
+class DeliveryState(Protocol):
+    """The delivery loop's view of the state. Every method is one transaction.
+
+    Methods that take a `lease` raise LeaseLost, having changed nothing, where its epoch is not the present one.
+    All raise StateUnavailable where the state is away.
+    """
+
+    async def register(self, name: str, base_url: str, client_id: str) -> int:
+        """The destination's number. Raises DestinationError where name and identity were paired otherwise before."""
+        ...
+
+    async def take_lease(self, destination: int, holder: UUID, secs: float) -> Lease | None:
+        """A new epoch if nobody holds an unexpired lease (by the database's clock), else None."""
+        ...
+
+    async def renew_lease(self, lease: Lease, secs: float) -> None:
+        """Extend the lease to `secs` from now."""
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """End the lease. Nothing happens where it is lost already."""
+        ...
+
+    async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
+        """After a take-over: requests that nobody settled, their orders held meanwhile, and the byte ledger."""
+        ...
+
+    async def standing(self, destination: int) -> Standing:
+        """What is remembered of the destination."""
+        ...
+
+    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+        """Remember all of it but `paused`, which is the operator's."""
+        ...
+
+    async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
+        """The next due orders of a lane, longest due first, without the `busy` ones."""
+        ...
+
+    async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
+        """Those of `keys` that are due, in whatever lane."""
+        ...
+
+    async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
+        """All rows of each order."""
+        ...
+
+    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
+        """The rows with these (source, key), as far as there are any."""
+        ...
+
+    async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
+        """The document last accepted, else last attempted, of each order that has one."""
+        ...
+
+    async def holders(self, destination: int, vendor_ids: Collection[str], root_source: str) -> dict[str, Holder]:
+        """Who holds each of these vendor ids, by vendor id."""
+        ...
+
+    async def next_request(self) -> int:
+        """A number for a request. Known before its row is written, so that no row can be written unnoticed."""
+        ...
+
+    async def reserve(
+        self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
+    ) -> list[str]:
+        """Write the request's row and put its orders in flight; the keys of those that still could be.
+
+        Its bytes are those of a JSON array of these bodies. No row is written for none.
+        """
+        ...
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
+        """End a request and its flight; the accepted orders. Nothing happens where it was settled before."""
+        ...
+
+    async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:
+        """Record what became of orders without a request; the keys for which it still held."""
+        ...
+
+    async def reopen(self, destination: int, keys: Collection[str], hold_secs: float) -> None:
+        """A request that ended late may have overwritten these: owed anew after a hold, nothing about them trusted."""
+        ...
+
+    async def release_quarantines(self, lease: Lease, mapping_version: str, limit: int) -> int:
+        """Release orders that another mapping version put into quarantine, `limit` at most; how many."""
+        ...
+
+    async def counts(self, destination: int) -> Counts:
+        """For the metrics; reads no clean order."""
+        ...

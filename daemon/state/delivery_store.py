@@ -1,0 +1,290 @@
+"""The delivery loop's state in Postgres: set-based statements of `delivery.sql`, one transaction a method.
+
+Writes the delivery columns of order_sync, delivery_request, lease and destination. Of ingest's columns it moves
+first_change and first_commit (see `reserve` and `settle`) and raises the revision in `reopen`, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from daemon.errors import DestinationError, LeaseLost
+from daemon.mapping.rows import StoredRow
+from daemon.settings import Postgres
+from daemon.state.database import AsyncCursor, Row, async_transaction
+from daemon.state.delivery_records import (
+    Counts,
+    DueOrder,
+    Freshness,
+    Holder,
+    Judgement,
+    Lease,
+    LedgerEntry,
+    OpenRequest,
+    Outgoing,
+    Settlement,
+    Standing,
+    array_bytes,
+)
+from daemon.state.queries import queries
+
+_SQL = queries("delivery.sql")
+
+
+class PostgresDeliveryStore:
+    """See `DeliveryState` for what each method promises."""
+
+    def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]], settings: Postgres) -> None:
+        self._pool = pool
+        self._settings = settings
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncCursor]:
+        async with async_transaction(self._pool, self._settings) as cursor:
+            yield cursor
+
+    @asynccontextmanager
+    async def _led(self, lease: Lease) -> AsyncIterator[AsyncCursor]:
+        """A transaction that no take-over of the destination can overtake."""
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL["hold_lease"], _lease(lease))
+            if await cursor.fetchone() is None:
+                raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+            yield cursor
+
+    async def _all(self, name: str, **parameters: Any) -> list[Row]:
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL[name], parameters)
+            return await cursor.fetchall()
+
+    async def register(self, name: str, base_url: str, client_id: str) -> int:
+        identity = {"name": name, "base_url": base_url, "client_id": client_id}
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL["register"], identity)
+            await cursor.execute(_SQL["find_destination"], identity)
+            known = await cursor.fetchall()
+            check_identity(name, base_url, client_id, [(row[1], row[2], row[3]) for row in known])
+            destination = int(known[0][0])
+            await cursor.execute(_SQL["register_lease"], {"destination": destination})
+            return destination
+
+    async def take_lease(self, destination: int, holder: UUID, secs: float) -> Lease | None:
+        rows = await self._all("take_lease", destination=destination, holder=holder, secs=secs)
+        return Lease(destination, int(rows[0][0]), holder) if rows else None
+
+    async def renew_lease(self, lease: Lease, secs: float) -> None:
+        if not await self._all("renew_lease", **_lease(lease), secs=secs):
+            raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+
+    async def release_lease(self, lease: Lease) -> None:
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL["release_lease"], _lease(lease))
+
+    async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
+        destination = {"destination": lease.destination}
+        async with self._led(lease) as cursor:
+            await cursor.execute(_SQL["hold_inherited"], {**destination, "hold_secs": hold_secs})
+            await cursor.execute(_SQL["open_requests"], destination)
+            requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3])) for row in await cursor.fetchall()]
+            await cursor.execute(_SQL["ledger"], destination)
+            return requests, [LedgerEntry(*row) for row in await cursor.fetchall()]
+
+    async def standing(self, destination: int) -> Standing:
+        return Standing(*(await self._all("standing", destination=destination))[0])
+
+    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+        async with self._led(lease) as cursor:
+            await cursor.execute(
+                _SQL["save_standing"],
+                {
+                    "destination": lease.destination,
+                    "halted": standing.halted,
+                    "pause_secs": standing.pause_secs,
+                    "failures": standing.failures,
+                    "largest_body": standing.largest_body,
+                    "mapping_version": standing.mapping_version,
+                },
+            )
+
+    async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
+        rows = await self._all("due", destination=destination, lane=lane, limit=limit, busy=list(busy))
+        return [DueOrder(*row) for row in rows]
+
+    async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
+        rows = await self._all("due_among", destination=destination, keys=list(keys))
+        return [DueOrder(*row) for row in rows]
+
+    async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
+        found: dict[str, list[StoredRow]] = {root: [] for root in roots}
+        for row in await self._all("rows_of", roots=list(roots)):
+            found[row[2]].append(_stored_row(row))
+        return found
+
+    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
+        sources, keys = [source for source, _ in wanted], [key for _, key in wanted]
+        return [_stored_row(row) for row in await self._all("rows_at", sources=sources, keys=keys)]
+
+    async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
+        rows = await self._all("last_documents", destination=destination, keys=list(keys))
+        return {row[0]: zlib.decompress(row[1]) for row in rows}
+
+    async def holders(self, destination: int, vendor_ids: Collection[str], root_source: str) -> dict[str, Holder]:
+        rows = await self._all("holders", destination=destination, vendor_ids=list(vendor_ids), root_source=root_source)
+        return {row[1]: Holder(*row) for row in rows}
+
+    async def next_request(self) -> int:
+        return int((await self._all("next_request"))[0][0])
+
+    async def reserve(
+        self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
+    ) -> list[str]:
+        async with self._led(lease) as cursor:
+            await cursor.execute(
+                _SQL["lock_outgoing"],
+                {
+                    "destination": lease.destination,
+                    "keys": [order.key for order in orders],
+                    "revisions": [order.revision for order in orders],
+                    "vendor_ids": [order.vendor_order_id for order in orders],
+                    "take_over": [order.take_over for order in orders],
+                },
+            )
+            locked = {row[0] for row in await cursor.fetchall()}
+            going = [order for order in orders if order.key in locked]
+            if not going:
+                return []
+            if taken := [order.take_over for order in going if order.take_over]:
+                await cursor.execute(
+                    _SQL["give_up_vendor_ids"], {"destination": lease.destination, "keys": sorted(taken)}
+                )
+            values = {
+                "request": request,
+                "destination": lease.destination,
+                "epoch": lease.epoch,
+                "lane": lane,
+                "bytes": array_bytes(order.body for order in going),
+                "mapping_version": mapping_version,
+                "keys": [order.key for order in going],
+                "revisions": [order.revision for order in going],
+                "read_at": [order.read_at for order in going],
+                "vendor_ids": [order.vendor_order_id for order in going],
+                "bodies": [zlib.compress(order.body, 1) for order in going],
+            }
+            await cursor.execute(_SQL["write_request"], values)
+            await cursor.execute(_SQL["put_in_flight"], values)
+            return [order.key for order in going]
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
+        orders = settlement.orders
+        async with self._led(lease) as cursor:
+            await cursor.execute(
+                _SQL["settle_request"],
+                {
+                    "request": settlement.request,
+                    "outcome": settlement.outcome,
+                    "status": settlement.status,
+                    "error": settlement.error,
+                    "counts_secs": settlement.counts_secs,
+                },
+            )
+            if await cursor.fetchone() is None:
+                return []
+            await cursor.execute(
+                _SQL["settle_orders"],
+                {
+                    "destination": lease.destination,
+                    "request": settlement.request,
+                    "keys": [order.key for order in orders],
+                    "fates": [order.fate.value for order in orders],
+                    "digests": [order.digest for order in orders],
+                    "attempted": [order.attempted_before for order in orders],
+                    "voids": [order.void for order in orders],
+                    "hold_secs": [order.hold_secs for order in orders],
+                    "reasons": [order.reason for order in orders],
+                    "details": [order.detail for order in orders],
+                },
+            )
+            return [Freshness(row[0], row[2], row[3]) for row in await cursor.fetchall() if row[1] == "accepted"]
+
+    async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:
+        given = list(judgements)
+        async with self._led(lease) as cursor:
+            await cursor.execute(
+                _SQL["judge_orders"],
+                {
+                    "destination": lease.destination,
+                    "mapping_version": mapping_version,
+                    "keys": [one.key for one in given],
+                    "revisions": [one.revision for one in given],
+                    "settles": [one.settle for one in given],
+                    "holds": [one.hold and one.hold.value for one in given],
+                    "details": [one.detail for one in given],
+                    "recheck_secs": [one.recheck_secs for one in given],
+                    "quarantines": [one.quarantine for one in given],
+                    "attempts": [one.attempt for one in given],
+                },
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+    async def reopen(self, destination: int, keys: Collection[str], hold_secs: float) -> None:
+        async with self._transaction() as cursor:
+            await cursor.execute(
+                _SQL["reopen"], {"destination": destination, "keys": list(keys), "hold_secs": hold_secs}
+            )
+
+    async def release_quarantines(self, lease: Lease, mapping_version: str, limit: int) -> int:
+        async with self._led(lease) as cursor:
+            await cursor.execute(
+                _SQL["release_quarantines"],
+                {"destination": lease.destination, "mapping_version": mapping_version, "limit": limit},
+            )
+            return cursor.rowcount
+
+    async def counts(self, destination: int) -> Counts:
+        orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
+        oldest: dict[int, float] = {}
+        for lane, in_flight, quarantined, waiting, owed, age in await self._all("counts", destination=destination):
+            orders["in_flight"] += in_flight
+            orders["quarantined"] += quarantined
+            orders["waiting"] += waiting
+            orders["owed_backfill" if lane else "owed_live"] += owed
+            oldest[lane] = max(age or 0.0, 0.0)
+        return Counts(orders, oldest)
+
+
+def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tuple[str, str, str]]) -> None:
+    """Raises DestinationError unless `known` (name, base_url, client_id) is this pairing alone."""
+    for other, url, client in known:
+        if other == name and (url, client) != (base_url, client_id):
+            raise DestinationError(
+                f"destinations.{name}: this name stood for {url} with client_id {client} so far; what was sent there"
+                f" is no guide for {base_url} with client_id {client_id}: give the new destination a new name"
+            )
+        if other != name:
+            raise DestinationError(
+                f"destinations.{name}: {base_url} with client_id {client_id} is known under the name {other}:"
+                f" call it {other} again"
+            )
+
+
+def exact_json(text: str) -> Any:
+    """JSON with every number as int or Decimal."""
+    return json.loads(text, parse_float=Decimal)
+
+
+def _lease(lease: Lease) -> dict[str, Any]:
+    return {"destination": lease.destination, "epoch": lease.epoch, "holder": lease.holder}
+
+
+def _stored_row(row: Row) -> StoredRow:
+    source, key, root, columns, unknown, deleted, first_seen = row
+    return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen)

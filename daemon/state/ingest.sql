@@ -1,0 +1,196 @@
+-- name: register_sources
+-- Gives every source of the mapping its number.
+insert into source (name) select unnest(%(names)s::text[]) on conflict (name) do nothing
+
+-- name: read_sources
+select id, name from source
+
+-- name: register_lineages
+insert into lineage (identity) select unnest(%(identities)s::text[]) on conflict (identity) do nothing
+
+-- name: read_lineages
+select id, identity from lineage where identity = any(%(identities)s::text[])
+
+-- name: register_origins
+-- Partitions that this state meets for the first time start at their beginning.
+with new as (
+    insert into origin (topic, topic_id, partition)
+    select * from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[])
+    on conflict (topic, topic_id, partition) do nothing
+    returning id
+)
+insert into kafka_position (origin, next_offset) select id, 0 from new
+
+-- name: read_positions
+select o.topic, o.topic_id, o.partition, o.id, p.next_offset
+from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
+join origin o using (topic, topic_id, partition)
+join kafka_position p on p.origin = o.id
+
+-- name: upsert_rows
+-- One round of the fold. A stored row that already contains the change stays as it is and is not returned.
+-- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
+insert into source_row as r
+    (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
+select source, key, root, parent, refs::bigint[], deleted, lineage, origin, "offset", position::bigint[], committed,
+       first_seen, unknown::text[], columns::jsonb
+from unnest(
+    %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
+    %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
+    %(first_seen)b::bigint[], %(unknown)b::text[], %(columns)b::text[]
+) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
+on conflict (source, key) do update set
+    deleted    = case when excluded.unknown = '{*}' then r.deleted else excluded.deleted end,
+    -- A change without a position leaves the stored position and time as they were.
+    lineage    = case when excluded.position is null then r.lineage else excluded.lineage end,
+    position   = coalesce(excluded.position, r.position),
+    committed  = case when excluded.position is null then r.committed else excluded.committed end,
+    origin     = excluded.origin,
+    -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
+    "offset"   = case when excluded.unknown = '{*}' then excluded."offset" - 1 else excluded."offset" end,
+    first_seen = least(r.first_seen, excluded.first_seen),
+    -- A delete and a reject do not say where the row belongs; a full image does, unless the way leads over another row.
+    root       = case
+                     when excluded.deleted or excluded.unknown = '{*}' then r.root
+                     when excluded.root is null and r.parent = excluded.parent then r.root
+                     else excluded.root
+                 end,
+    parent     = case when excluded.deleted or excluded.unknown = '{*}' then r.parent else excluded.parent end,
+    moved_from = case
+                     when excluded.deleted or excluded.unknown = '{*}' then null
+                     when excluded.root is null and r.parent = excluded.parent then null
+                     when r.root is distinct from excluded.root then r.root
+                 end,
+    refs       = case when excluded.unknown = '{*}' then r.refs else excluded.refs end,
+    unknown    = case
+                     when excluded.unknown is null or excluded.unknown = '{*}' or excluded.unknown = '{}' then excluded.unknown
+                     when r.deleted or r.unknown = '{*}' then excluded.unknown
+                     else (select nullif(array_agg(name), '{}') from unnest(excluded.unknown) name where not r.columns ? name)
+                 end,
+    columns    = case
+                     when excluded.unknown is null then excluded.columns
+                     when excluded.unknown = '{*}' or excluded.unknown = '{}' then r.columns
+                     when r.deleted or r.unknown = '{*}' then excluded.columns
+                     else excluded.columns || coalesce(
+                         (select jsonb_object_agg(name, value) from jsonb_each(r.columns) as c (name, value)
+                          where name = any(excluded.unknown)), '{}')
+                 end,
+    changed    = r.deleted <> excluded.deleted
+                 or r.unknown is distinct from excluded.unknown
+                 or (not excluded.deleted and (excluded.unknown is not null or r.columns <> excluded.columns))
+where not (excluded.origin = r.origin and excluded."offset" <= r."offset")
+  and not coalesce(
+      excluded.lineage = r.lineage and excluded.position <= r.position and excluded.committed <= r.committed
+      and not (excluded.origin = r.origin and excluded.position = r.position and excluded.committed = r.committed),
+      false)
+  and not (r.deleted and excluded.position = '{}')
+returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
+
+-- name: lock_mirror
+-- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.
+select pg_advisory_xact_lock(hashtext('order-sync mirror'), hashtext(current_schema()))
+
+-- name: carry_over_key_change
+-- The row of a new primary key takes the values its event left out from the row of the old key.
+update source_row n
+set columns = n.columns || coalesce(
+        (select jsonb_object_agg(name, value) from jsonb_each(o.columns) as c (name, value) where name = any(n.unknown)), '{}'),
+    unknown = (select nullif(array_agg(name), '{}') from unnest(n.unknown) name where not o.columns ? name)
+from unnest(%(source)b::smallint[], %(key)b::text[], %(old_key)b::text[]) as s (source, key, old_key)
+join source_row o on o.source = s.source and o.key = s.old_key
+where n.source = s.source and n.key = s.key and n.unknown is not null and n.unknown <> '{*}' and o.unknown is distinct from '{*}'
+
+-- name: resolve_roots
+-- Rows that hang below another owned row take its root, once that is known.
+update source_row c
+set root = p.root, moved_from = c.root
+from unnest(%(source)b::smallint[], %(key)b::text[], %(owner)b::smallint[]) as s (source, key, owner)
+join source_row k on k.source = s.source and k.key = s.key
+join source_row p on p.source = s.owner and p.key = k.parent
+where c.source = s.source and c.key = s.key and p.root is not null and c.root is distinct from p.root
+returning c.source, c.key, c.root, c.moved_from
+
+-- name: resolve_children
+-- Rows that waited for one of these parents, or moved with it.
+update source_row c
+set root = p.root, moved_from = c.root
+from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[]) as s (child, source, key)
+join source_row p on p.source = s.source and p.key = s.key
+where c.source = s.child and c.parent = s.key and p.root is not null and c.root is distinct from p.root
+returning c.source, c.key, c.root, c.moved_from
+
+-- name: rows_that_look_up
+-- Who refers to these looked-up rows, over relations that follow changes.
+select source, key, root from source_row where refs && %(hashes)b::bigint[]
+
+-- name: mark_orders
+-- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
+with t as (select clock_timestamp() as now)
+insert into order_sync as o
+    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
+select d, s.order_key, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
+       t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
+from t, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
+     unnest(%(destinations)b::smallint[]) as d
+order by d, s.order_key
+on conflict (destination, order_key) do update set
+    lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
+    revision     = o.revision + 1,
+    last_change  = excluded.last_change,
+    first_commit = coalesce(o.first_commit, excluded.first_commit),
+    first_change = coalesce(o.first_change, excluded.first_change),
+    due_at       = least(excluded.last_change + %(quiet)s::interval,
+                         coalesce(o.first_change, excluded.first_change) + %(max_wait)s::interval)
+
+-- name: keep_rejects
+insert into rejected_message
+    (topic, topic_id, partition, "offset", message_ms, source, row_key, reason, detail, key, value, headers)
+values (%(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(message_ms)s, %(source)s, %(row_key)s, %(reason)s, %(detail)s,
+        %(key)s, %(value)s, %(headers)s)
+on conflict (topic, topic_id, partition, "offset") do nothing
+
+-- name: move_positions
+-- Conditional on the value this consumer started from: a zombie's whole transaction fails here.
+update kafka_position p
+set next_offset = s.next, folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
+    rejected = p.rejected + s.rejected, moved_at = clock_timestamp()
+from unnest(%(origin)b::int[], %(expected)b::bigint[], %(next)b::bigint[], %(folded)b::bigint[], %(stale)b::bigint[],
+            %(skipped)b::bigint[], %(rejected)b::bigint[]) as s (origin, expected, next, folded, stale, skipped, rejected)
+where p.origin = s.origin and p.next_offset = s.expected
+
+-- name: lock_positions
+-- In one order everywhere, so that two folds never wait for each other in a circle.
+select origin, next_offset from kafka_position where origin = any(%(origin)b::int[]) order by origin for update
+
+-- name: recent_rejects
+select topic, count(*) from rejected_message
+where resolved_at is null and rejected_at > clock_timestamp() - %(window)s::interval group by topic
+
+-- name: see_columns
+insert into source_column (source, name, type)
+select * from unnest(%(source)b::smallint[], %(name)b::text[], %(type)b::text[])
+on conflict (source, name, type) do update set last_seen = clock_timestamp()
+
+-- name: destinations
+select id, name from destination where name = any(%(names)s::text[])
+
+-- name: rejects_to_retry
+-- The next page of open rejects, oldest first; another retry at work keeps its own.
+select r.id, r.topic, r.topic_id, r.partition, r."offset", r.message_ms, r.key, r.value, r.headers, o.id
+from rejected_message r
+join origin o on o.topic = r.topic and o.topic_id = r.topic_id and o.partition = r.partition
+where r.resolved_at is null and r.id > %(after)s and (%(ids)s::bigint[] is null or r.id = any(%(ids)s::bigint[]))
+order by r.id limit %(limit)s for update of r skip locked
+
+-- name: resolve_rejects
+update rejected_message set resolved_at = clock_timestamp() where id = any(%(ids)s::bigint[])
+
+-- name: explain_rejects
+-- Why they failed again, under the mapping and the program of now.
+update rejected_message r set reason = s.reason, detail = s.detail
+from unnest(%(ids)s::bigint[], %(reasons)s::text[], %(details)s::text[]) as s (id, reason, detail)
+where r.id = s.id
+
+-- name: record_action
+insert into operator_action (who, command, arguments, affected)
+values (%(who)s, %(command)s, %(arguments)s, %(affected)s)

@@ -1,0 +1,514 @@
+"""The fold's side of Postgres: one transaction per batch, in the order that `PostgresIngestStore.fold` numbers."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+import psycopg
+
+from daemon.errors import PositionsMoved, StateUnavailable
+from daemon.ingest.change import Kind, Message, Reject
+from daemon.ingest.fold import StagedRow, row_hash
+from daemon.mapping.structure import Structure
+from daemon.settings import Postgres
+from daemon.state.database import Cursor, Row, connect, transaction
+from daemon.state.queries import queries
+from daemon.state.schedule import DebouncePolicy, Lane
+
+_SQL = queries("ingest.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPartition:
+    """A partition of one incarnation of a topic; `topic_id` is "" where the broker does not tell it."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where consumption of a partition goes on. `origin` is the number that rows carry."""
+
+    origin: int
+    next_offset: int
+
+
+@dataclass(slots=True)
+class Move:
+    """One partition's move in a batch: from `expected` to `next`, over so many skipped and rejected messages."""
+
+    origin: int
+    expected: int
+    next: int
+    skipped: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction folds: rounds of staged rows, rejects with their topic id, and the positions to move."""
+
+    rounds: Sequence[Sequence[StagedRow]]
+    rejects: Sequence[tuple[str, Reject]]
+    moves: Sequence[Move]
+
+
+@dataclass(slots=True)
+class FoldResult:
+    """What became of a batch: changes per (origin, op), and how many orders it touched."""
+
+    folded: Counter[tuple[int, str]] = field(default_factory=Counter)
+    stale: Counter[tuple[int, str]] = field(default_factory=Counter)
+    orders: int = 0
+
+
+Attempt: TypeAlias = (
+    "Callable[[list[tuple[int, int, Message]]], tuple[list[list[StagedRow]], list[int], dict[int, Reject]]]"
+)
+
+
+class IngestStore(Protocol):
+    """What ingest needs of the state. Every call may raise StateUnavailable, and then had no effect."""
+
+    def open(self, structure: Structure, destinations: Sequence[str]) -> None:
+        """Learn the sources' and destinations' numbers."""
+
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        """Where each partition stands; one never met before stands at 0."""
+
+    def fold(self, batch: Batch) -> FoldResult:
+        """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
+
+    def recent_rejects(self, window: timedelta) -> dict[str, int]:
+        """Unresolved rejects per topic within the window."""
+
+    def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
+        """Note (source, column, type) as seen."""
+
+    def close(self) -> None:
+        """Give the connection back. May be called twice."""
+
+
+@dataclass(slots=True)
+class _Touch:
+    """Why an order becomes due: in which lane, since which commit."""
+
+    lane: Lane
+    committed_ms: int | None
+
+
+class _Touched(dict[str, _Touch]):
+    """Orders touched by a batch. Live beats backfill; the earliest commit counts."""
+
+    def add(self, root: str | None, lane: Lane, committed_ms: int | None) -> None:
+        if root is None:
+            return
+        if (touch := self.get(root)) is None:
+            self[root] = _Touch(lane, committed_ms)
+            return
+        touch.lane = min(touch.lane, lane)
+        if committed_ms is not None:
+            touch.committed_ms = committed_ms if touch.committed_ms is None else min(touch.committed_ms, committed_ms)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f").encode())
+    if isinstance(value, int):  # beyond 64 bits
+        return orjson.Fragment(str(value).encode())
+    raise TypeError(f"no column holds a {type(value).__name__}")
+
+
+def columns_json(columns: dict[str, Any]) -> str:
+    """The JSON text of a row's columns, every decimal a JSON number with its own scale."""
+    text = orjson.dumps(columns, default=_number).decode()
+    if "\\u0000" in text:
+        text = orjson.dumps(_without_nul(columns), default=_number).decode()
+    return text
+
+
+def _without_nul(value: Any) -> Any:
+    """The value with U+0000, which a MySQL text may hold and jsonb may not, as the replacement character."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nul(item) for name, item in value.items()}
+    return value
+
+
+class PostgresIngestStore:
+    """`IngestStore` on Postgres. One connection, used by one thread."""
+
+    def __init__(self, settings: Postgres, debounce: DebouncePolicy) -> None:
+        self._settings = settings
+        self._debounce = debounce
+        self._connection: psycopg.Connection[Row] | None = None
+        self._lineages: dict[str, int] = {}
+        self._sources: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._destinations: list[int] = []
+        self._structure: Structure | None = None
+        self._followed: frozenset[str] = frozenset()
+        self._owners: dict[str, str] = {}
+        self._children: dict[str, list[str]] = {}
+
+    def open(self, structure: Structure, destinations: Sequence[str]) -> None:
+        """Learn the numbers of sources and destinations; the destinations must be registered already."""
+        self._structure = structure
+        self._followed = frozenset(link.target for source in structure.sources.values() for link in source.refs)
+        self._owners = {
+            source.name: source.owner.target
+            for source in structure.sources.values()
+            if source.owner is not None and source.owner.target != structure.root
+        }
+        self._children = {}
+        for child, owner in self._owners.items():
+            self._children.setdefault(owner, []).append(child)
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["register_sources"], {"names": sorted(structure.sources)})
+            cursor.execute(_SQL["read_sources"])
+            self._names = dict(cursor.fetchall())
+            self._sources = {name: number for number, name in self._names.items()}
+            cursor.execute(_SQL["destinations"], {"names": list(destinations)})
+            found = {name: number for number, name in cursor.fetchall()}
+        if missing := sorted(set(destinations) - found.keys()):
+            raise StateUnavailable(f"destination {missing[0]} is not registered yet")
+        self._destinations = sorted(found.values())
+
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        wanted = list(partitions)
+        arrays = {
+            "topics": [p.topic for p in wanted],
+            "topic_ids": [p.topic_id for p in wanted],
+            "partitions": [p.partition for p in wanted],
+        }
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["register_origins"], arrays)
+            cursor.execute(_SQL["read_positions"], arrays)
+            return {
+                TopicPartition(topic, topic_id, partition): Position(origin, next_offset)
+                for topic, topic_id, partition, origin, next_offset in cursor.fetchall()
+            }
+
+    def fold(self, batch: Batch) -> FoldResult:
+        """One transaction:
+
+        1. lock the batch's positions and compare them with what this consumer expects;
+        2. upsert the rows, round by round, in key order;
+        3. take the mirror's lock, then carry values over key changes;
+        4. resolve roots level by level, also of rows that waited, and find the orders that look changed rows up;
+        5. mark the touched orders due;
+        6. keep the rejects;
+        7. move the positions.
+        """
+        result = FoldResult()
+        with self._transaction() as cursor:
+            self._learn_lineages(cursor, batch.rounds)
+            self._expect(cursor, batch.moves)
+            self._apply(cursor, batch.rounds, result)
+            self._keep(cursor, batch.rejects)
+            self._move(cursor, batch.moves, result)
+        return result
+
+    def retry(self, after: int, ids: Sequence[int] | None, limit: int, attempt: Attempt) -> tuple[int, FoldResult]:
+        """Decode a page of open rejects anew and fold what succeeds, each where it stood in its partition.
+
+        `attempt` gets (id, origin, message) of each and returns the rounds to fold, the ids resolved, and the new
+        rejects of those that failed again, by id. Returns the last id of the page (0: there was none) and what became
+        of the resolved ones; one that a later change has overtaken is stale.
+        """
+        result = FoldResult()
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["rejects_to_retry"], {"after": after, "ids": ids and list(ids), "limit": limit})
+            page = [(row[0], row[9], _message(row)) for row in cursor.fetchall()]
+            if not page:
+                return 0, result
+            rounds, resolved, failed = attempt(page)
+            self._learn_lineages(cursor, rounds)
+            self._apply(cursor, rounds, result)
+            cursor.execute(_SQL["resolve_rejects"], {"ids": resolved})
+            cursor.execute(
+                _SQL["explain_rejects"],
+                {
+                    "ids": list(failed),
+                    "reasons": [str(reject.reason) for reject in failed.values()],
+                    "details": [reject.detail for reject in failed.values()],
+                },
+            )
+        return page[-1][0], result
+
+    def record_action(self, who: str, command: str, arguments: dict[str, Any], affected: int) -> None:
+        """Note what an operator did."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                _SQL["record_action"],
+                {"who": who, "command": command, "arguments": orjson.dumps(arguments).decode(), "affected": affected},
+            )
+
+    def _apply(self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]], result: FoldResult) -> None:
+        """Steps 2 to 5 of `fold`."""
+        touched = _Touched()
+        changed: dict[tuple[str, str], StagedRow] = {}
+        for rows in rounds:
+            self._upsert(cursor, rows, touched, changed, result)
+        if changed:
+            cursor.execute(_SQL["lock_mirror"])
+            self._carry_over(cursor, changed)
+            self._resolve(cursor, changed, touched)
+            self._refresh(cursor, changed, touched)
+            self._mark(cursor, touched)
+        result.orders = len(touched)
+
+    def recent_rejects(self, window: timedelta) -> dict[str, int]:
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["recent_rejects"], {"window": window})
+            return dict(cursor.fetchall())
+
+    def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
+        rows = [(self._sources[source], name, kind) for source, name, kind in seen]
+        with self._transaction() as cursor:
+            cursor.execute(
+                _SQL["see_columns"],
+                {"source": [r[0] for r in rows], "name": [r[1] for r in rows], "type": [r[2] for r in rows]},
+            )
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Cursor]:
+        try:
+            with transaction(self._connected(), self._settings) as cursor:
+                yield cursor
+        except BaseException:
+            # What was learned in a transaction that is rolled back is not there.
+            self._lineages.clear()
+            raise
+
+    def _connected(self) -> psycopg.Connection[Row]:
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self._connection = connect(self._settings)
+        return self._connection
+
+    def _learn_lineages(self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]]) -> None:
+        identities = {row.mark.lineage for rows in rounds for row in rows}
+        missing = sorted(identity for identity in identities if identity is not None and identity not in self._lineages)
+        if missing:
+            cursor.execute(_SQL["register_lineages"], {"identities": missing})
+            cursor.execute(_SQL["read_lineages"], {"identities": missing})
+            self._lineages.update({identity: number for number, identity in cursor.fetchall()})
+
+    def _expect(self, cursor: Cursor, moves: Sequence[Move]) -> None:
+        cursor.execute(_SQL["lock_positions"], {"origin": [move.origin for move in moves]})
+        stored: dict[int, int] = dict(cursor.fetchall())
+        for move in moves:
+            if stored.get(move.origin) != move.expected:
+                raise PositionsMoved(
+                    f"origin {move.origin}: expected {move.expected}, the state stands at {stored.get(move.origin)}"
+                )
+
+    def _upsert(
+        self,
+        cursor: Cursor,
+        rows: Sequence[StagedRow],
+        touched: _Touched,
+        changed: dict[tuple[str, str], StagedRow],
+        result: FoldResult,
+    ) -> None:
+        ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
+        cursor.execute(_SQL["upsert_rows"], self._arrays(ordered))
+        staged = {(row.source, row.key): row for row in ordered}
+        for number, key, root, _parent, moved_from, has_changed in cursor.fetchall():
+            name = (self._names[number], key)
+            row = staged.pop(name)
+            result.folded.update((row.mark.origin, op) for op in row.ops)
+            if has_changed:
+                changed[name] = row
+                lane = Lane.BACKFILL if row.backfill else Lane.LIVE
+                touched.add(root, lane, row.mark.committed_ms)
+                touched.add(moved_from, lane, row.mark.committed_ms)
+        for row in staged.values():
+            result.stale.update((row.mark.origin, op) for op in row.ops)
+
+    def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
+        return {
+            "source": [self._sources[row.source] for row in rows],
+            "key": [row.key for row in rows],
+            "root": [row.root for row in rows],
+            "parent": [row.parent for row in rows],
+            "refs": [_array(row.refs) if row.refs else None for row in rows],
+            "deleted": [row.kind in (Kind.DELETE, Kind.TOMBSTONE) for row in rows],
+            "lineage": [self._lineages.get(row.mark.lineage or "") for row in rows],
+            "origin": [row.mark.origin for row in rows],
+            "offset": [row.mark.offset for row in rows],
+            "position": [None if row.mark.position is None else _array(row.mark.position) for row in rows],
+            "committed": [row.mark.committed_ms for row in rows],
+            "first_seen": [row.first_seen_ms for row in rows],
+            "unknown": [_unknown(row) for row in rows],
+            "columns": [columns_json(row.columns) for row in rows],
+        }
+
+    def _carry_over(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow]) -> None:
+        rows = [row for row in changed.values() if row.old_key is not None and row.unknown]
+        if rows:
+            cursor.execute(
+                _SQL["carry_over_key_change"],
+                {
+                    "source": [self._sources[row.source] for row in rows],
+                    "key": [row.key for row in rows],
+                    "old_key": [row.old_key for row in rows],
+                },
+            )
+
+    def _resolve(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], touched: _Touched) -> None:
+        """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
+        lane, committed = _batch_touch(changed.values())
+        waiting = [name for name in changed if name[0] in self._owners]
+        parents = [name for name in changed if name[0] in self._children]
+        if waiting:
+            cursor.execute(
+                _SQL["resolve_roots"],
+                {
+                    "source": [self._sources[source] for source, _ in waiting],
+                    "key": [key for _, key in waiting],
+                    "owner": [self._sources[self._owners[source]] for source, _ in waiting],
+                },
+            )
+            parents += self._moved(cursor, touched, lane, committed)
+        while pairs := [(child, source, key) for source, key in parents for child in self._children.get(source, ())]:
+            cursor.execute(
+                _SQL["resolve_children"],
+                {
+                    "child": [self._sources[child] for child, _, _ in pairs],
+                    "source": [self._sources[source] for _, source, _ in pairs],
+                    "key": [key for _, _, key in pairs],
+                },
+            )
+            parents = self._moved(cursor, touched, lane, committed)
+
+    def _moved(self, cursor: Cursor, touched: _Touched, lane: Lane, committed: int | None) -> list[tuple[str, str]]:
+        moved = cursor.fetchall()
+        for _, _, root, moved_from in moved:
+            touched.add(root, lane, committed)
+            touched.add(moved_from, lane, committed)
+        return [(self._names[number], key) for number, key, _, _ in moved]
+
+    def _refresh(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], touched: _Touched) -> None:
+        """Touch every order that looks one of these rows up, over however many shared rows the way leads."""
+        triggers = {name: row for name, row in changed.items() if name[0] in self._followed}
+        if not triggers:
+            return
+        lane, committed = _batch_touch(triggers.values())
+        seen: set[int] = set()
+        hashes = {row_hash(source, key) for source, key in triggers}
+        while hashes:
+            seen |= hashes
+            cursor.execute(_SQL["rows_that_look_up"], {"hashes": sorted(hashes)})
+            above: set[int] = set()
+            for number, key, root in cursor.fetchall():
+                touched.add(root, lane, committed)
+                if self._names[number] in self._followed:
+                    above.add(row_hash(self._names[number], key))
+            hashes = above - seen
+
+    def _mark(self, cursor: Cursor, touched: _Touched) -> None:
+        if touched and self._destinations:
+            cursor.execute(
+                _SQL["mark_orders"],
+                {
+                    "order_key": list(touched),
+                    "lane": [int(touch.lane) for touch in touched.values()],
+                    "committed": [touch.committed_ms for touch in touched.values()],
+                    "destinations": self._destinations,
+                    "quiet": self._debounce.quiet,
+                    "max_wait": self._debounce.max_wait,
+                },
+            )
+
+    def _keep(self, cursor: Cursor, rejects: Sequence[tuple[str, Reject]]) -> None:
+        if rejects:
+            cursor.executemany(_SQL["keep_rejects"], [self._reject(topic_id, reject) for topic_id, reject in rejects])
+
+    def _reject(self, topic_id: str, reject: Reject) -> dict[str, Any]:
+        message = reject.message
+        headers = [
+            [name, None if value is None else base64.b64encode(value).decode()] for name, value in message.headers or ()
+        ]
+        return {
+            "topic": message.topic,
+            "topic_id": topic_id,
+            "partition": message.partition,
+            "offset": message.offset,
+            "message_ms": message.timestamp_ms,
+            "source": self._sources.get(reject.source or ""),
+            "row_key": reject.key,
+            "reason": str(reject.reason),
+            "detail": reject.detail,
+            "key": message.key,
+            "value": message.value,
+            "headers": orjson.dumps(headers).decode(),
+        }
+
+    def _move(self, cursor: Cursor, moves: Sequence[Move], result: FoldResult) -> None:
+        folded, stale = _per_origin(result.folded), _per_origin(result.stale)
+        cursor.execute(
+            _SQL["move_positions"],
+            {
+                "origin": [move.origin for move in moves],
+                "expected": [move.expected for move in moves],
+                "next": [move.next for move in moves],
+                "folded": [folded[move.origin] for move in moves],
+                "stale": [stale[move.origin] for move in moves],
+                "skipped": [move.skipped for move in moves],
+                "rejected": [move.rejected for move in moves],
+            },
+        )
+        if cursor.rowcount != len(moves):
+            raise PositionsMoved(f"{len(moves) - cursor.rowcount} of {len(moves)} positions moved meanwhile")
+
+
+def _batch_touch(rows: Iterable[StagedRow]) -> tuple[Lane, int | None]:
+    """Lane and earliest commit for orders that a batch touches through other rows than their own."""
+    live = [row for row in rows if not row.backfill]
+    commits = [row.mark.committed_ms for row in live if row.mark.committed_ms is not None]
+    return (Lane.LIVE if live else Lane.BACKFILL), min(commits, default=None)
+
+
+def _message(row: Row) -> Message:
+    _, topic, _, partition, offset, message_ms, key, value, headers, _ = row
+    decoded = [(name, None if text is None else base64.b64decode(text)) for name, text in headers or ()]
+    return Message(topic, partition, offset, message_ms, key, value, decoded)
+
+
+def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
+    sums: Counter[int] = Counter()
+    for (origin, _), count in counts.items():
+        sums[origin] += count
+    return sums
+
+
+def _array(numbers: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _unknown(row: StagedRow) -> str | None:
+    if row.keep_columns:
+        return "{}"
+    if not row.unknown:
+        return None
+    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in row.unknown)
+    return "{" + ",".join(f'"{name}"' for name in quoted) + "}"

@@ -1,0 +1,201 @@
+"""The ingest store in memory, for simulation and for tests of everything above it.
+
+It passes the same contract suite as the one on Postgres. Orders are marked through `mark`, so that whoever simulates
+delivery keeps the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from daemon.errors import PositionsMoved
+from daemon.ingest.change import Kind, Reject
+from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
+from daemon.mapping.structure import Structure
+from daemon.state.ingest_store import Batch, FoldResult, Position, TopicPartition
+from daemon.state.schedule import Lane
+
+MarkOrder = Callable[[str, Lane, "int | None"], None]
+"""(order key, lane, commit time in epoch milliseconds)"""
+
+
+@dataclass(slots=True)
+class MemoryRow:
+    """A row of the mirror."""
+
+    columns: dict[str, Any]
+    unknown: tuple[str, ...]
+    deleted: bool
+    root: str | None
+    parent: str | None
+    refs: tuple[int, ...]
+    mark: Mark
+    first_seen_ms: int | None
+
+
+class MemoryIngestStore:
+    """`IngestStore` over dicts. One transaction at a time, whole or not at all."""
+
+    def __init__(self, mark: MarkOrder) -> None:
+        self.rows: dict[tuple[str, str], MemoryRow] = {}
+        self.rejects: list[tuple[str, Reject]] = []
+        self.columns: set[tuple[str, str, str]] = set()
+        self._positions: dict[TopicPartition, Position] = {}
+        self._next: dict[int, int] = {}
+        self._mark = mark
+        self._structure: Structure | None = None
+
+    def open(self, structure: Structure, destinations: Sequence[str]) -> None:  # noqa: ARG002 - they are `mark`'s affair
+        self._structure = structure
+
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        found = {}
+        for partition in partitions:
+            origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, 0)).origin
+            found[partition] = Position(origin, self._next.setdefault(origin, 0))
+        return found
+
+    def fold(self, batch: Batch) -> FoldResult:
+        for move in batch.moves:
+            if self._next.get(move.origin) != move.expected:
+                raise PositionsMoved(
+                    f"origin {move.origin}: expected {move.expected}, not {self._next.get(move.origin)}"
+                )
+        result = FoldResult()
+        touched: dict[str, list[tuple[Lane, int | None]]] = {}
+        changed: dict[tuple[str, str], StagedRow] = {}
+        for rows in batch.rounds:
+            for row in rows:
+                self._upsert(row, result, touched, changed)
+        for name, row in changed.items():
+            self._carry_over(name, row)
+        self._resolve(touched, changed)
+        self._refresh(touched, changed)
+        for order, touches in touched.items():
+            commits = [commit for _, commit in touches if commit is not None]
+            self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
+        self.rejects += batch.rejects
+        self._next.update({move.origin: move.next for move in batch.moves})
+        result.orders = len(touched)
+        return result
+
+    def recent_rejects(self, window: timedelta) -> dict[str, int]:  # noqa: ARG002 - all of them are recent
+        counts: dict[str, int] = {}
+        for _, reject in self.rejects:
+            counts[reject.message.topic] = counts.get(reject.message.topic, 0) + 1
+        return counts
+
+    def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
+        self.columns |= set(seen)
+
+    def close(self) -> None:
+        pass
+
+    def _upsert(
+        self,
+        row: StagedRow,
+        result: FoldResult,
+        touched: dict[str, list[tuple[Lane, int | None]]],
+        changed: dict[tuple[str, str], StagedRow],
+    ) -> None:
+        name = (row.source, row.key)
+        stored = self.rows.get(name)
+        repeated = stored is not None and stored.deleted and row.kind is Kind.TOMBSTONE
+        if stored is not None and (repeated or is_stale(row.mark, stored.mark)):
+            result.stale.update((row.mark.origin, op) for op in row.ops)
+            return
+        result.folded.update((row.mark.origin, op) for op in row.ops)
+        new = _folded(row, stored)
+        self.rows[name] = new
+        same = stored is not None and (stored.columns, stored.unknown, stored.deleted, stored.root, stored.parent) == (
+            new.columns,
+            new.unknown,
+            new.deleted,
+            new.root,
+            new.parent,
+        )
+        if not same:
+            changed[name] = row
+            for root in {new.root, stored.root if stored else None} - {None}:
+                _touch(touched, root, [row])
+
+    def _carry_over(self, name: tuple[str, str], row: StagedRow) -> None:
+        new = self.rows[name]
+        old = self.rows.get((row.source, row.old_key)) if row.old_key is not None else None
+        if old is not None and new.unknown and ALL_UNKNOWN not in (new.unknown, old.unknown):
+            new.columns |= {column: old.columns[column] for column in new.unknown if column in old.columns}
+            new.unknown = tuple(column for column in new.unknown if column not in old.columns)
+
+    def _resolve(
+        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: dict[tuple[str, str], StagedRow]
+    ) -> None:
+        assert self._structure is not None  # noqa: S101 - opened before it folds
+        moved = True
+        while moved:
+            moved = False
+            for (source, _), row in self.rows.items():
+                owner = self._structure.sources[source].owner
+                if owner is None or row.parent is None:
+                    continue
+                parent = self.rows.get((owner.target, row.parent))
+                if parent is not None and parent.root is not None and parent.root != row.root:
+                    for root in {row.root, parent.root} - {None}:
+                        _touch(touched, root, changed.values())
+                    row.root, moved = parent.root, True
+
+    def _refresh(
+        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: dict[tuple[str, str], StagedRow]
+    ) -> None:
+        hashes = {row_hash(*name) for name in changed}
+        seen: set[int] = set()
+        while hashes - seen:
+            seen |= hashes
+            found = {name: row for name, row in self.rows.items() if hashes & set(row.refs)}
+            for row in found.values():
+                if row.root is not None:
+                    _touch(touched, row.root, changed.values())
+            hashes = {row_hash(*name) for name in found}
+
+
+def _folded(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
+    """The row after a change that is not stale."""
+    if row.kind is Kind.UPSERT:
+        usable = stored is not None and not stored.deleted and stored.unknown != ALL_UNKNOWN
+        before = stored.columns if stored is not None and usable else {}
+        columns = row.columns | {name: before[name] for name in row.unknown if name in before}
+        unknown = tuple(name for name in row.unknown if name not in before)
+        root = row.root
+        if stored is not None and root is None and row.parent is not None and stored.parent == row.parent:
+            root = stored.root
+        new = MemoryRow(columns, unknown, False, root, row.parent, row.refs, row.mark, row.first_seen_ms)
+    elif row.kind is Kind.UNKNOWN:
+        # Its own offset stays open, so that it can be folded after all once it can be decoded.
+        before_it = replace(row.mark, offset=row.mark.offset - 1)
+        new = MemoryRow({}, ALL_UNKNOWN, False, row.root, None, (), before_it, None)
+        if stored is not None:
+            new.columns, new.deleted = stored.columns, stored.deleted
+            new.root, new.parent, new.refs = stored.root, stored.parent, stored.refs
+    else:
+        new = MemoryRow({}, (), True, row.root, None, (), row.mark, None)
+        if stored is not None:
+            new.root, new.parent = stored.root, stored.parent
+            new.columns = stored.columns if row.keep_columns else {}
+    if stored is not None:
+        seen = [ms for ms in (stored.first_seen_ms, new.first_seen_ms) if ms is not None]
+        new.first_seen_ms = min(seen, default=None)
+        if row.mark.position is None:
+            new.mark = Mark(
+                new.mark.origin, new.mark.offset, stored.mark.lineage, stored.mark.position, stored.mark.committed_ms
+            )
+    if row.kind is Kind.TOMBSTONE:
+        new.mark = Mark(row.mark.origin, row.mark.offset, None, CLEARED, None)
+    return new
+
+
+def _touch(touched: dict[str, list[tuple[Lane, int | None]]], root: str | None, rows: Iterable[StagedRow]) -> None:
+    if root is not None:
+        touches = touched.setdefault(root, [])
+        touches += [(Lane.BACKFILL if row.backfill else Lane.LIVE, row.mark.committed_ms) for row in rows]

@@ -1,0 +1,165 @@
+-- name: server
+-- Who we are and what we may, for `check`.
+select current_user::text as role,
+       current_database()::text as database,
+       current_setting('server_version_num')::integer as server_version,
+       has_database_privilege(current_database(), 'create') as may_create,
+       coalesce((select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = %(schema)s), false) as may_use,
+       exists (select from pg_namespace where nspname = %(schema)s) as schema_exists,
+       pg_is_in_recovery() as read_only
+
+-- name: table_privileges
+-- Tables of our schema that this role may not read and write; only `migrate` writes schema_migration.
+select c.relname::text as name
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %(schema)s and c.relkind = 'r'
+  and not (has_table_privilege(c.oid, 'select') and (c.relname = 'schema_migration' or has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update')))
+order by 1
+
+-- name: destinations
+-- Each destination with its lease and what its requests count against the budget now.
+select d.id, d.name, d.base_url, d.client_id, d.paused, d.halted_reason, d.halted_at, d.failures,
+       case when d.send_not_before > clock_timestamp() then d.send_not_before end as send_not_before,
+       case when l.expires_at > clock_timestamp() then l.holder::text end as leader,
+       case when l.expires_at > clock_timestamp() then l.expires_at end as leader_until,
+       (select coalesce(sum(r.bytes), 0)::bigint from delivery_request r
+        where r.destination = d.id and (r.counts_until > clock_timestamp() or r.counts_until is null)) as budget_used_bytes
+from destination d
+left join lease l on l.destination = d.id
+order by d.name
+
+-- name: owed_orders
+-- Orders that are owed a delivery, by what becomes of them next. Clean orders are in neither index and are not read.
+select d.name as destination,
+       case when s.lane = 0 then 'live' else 'backfill' end as lane,
+       case
+           when s.request_id is not null then 'in_flight'
+           when s.quarantine_revision = s.revision then 'quarantined'
+           when s.hold = 'waiting' then 'waiting'
+           else 'owed'
+       end as state,
+       count(*) as orders,
+       count(*) filter (where s.request_id is null and s.quarantine_revision is distinct from s.revision
+                        and greatest(s.due_at, s.not_before) <= clock_timestamp()) as due,
+       extract(epoch from clock_timestamp() - min(coalesce(s.first_change, s.sent_first_change)))::float8 as oldest_secs
+from order_sync s
+join destination d on d.id = s.destination
+where s.revision > s.settled_revision
+group by 1, 2, 3
+order by 1, 2 desc, 3
+
+-- name: recent_requests
+-- Requests of the last hour by verdict. What counts against no budget any more since over an hour is older than that.
+select d.name as destination,
+       case when r.settled_at is null then 'open' else coalesce(r.outcome, 'unknown') end as verdict,
+       count(*) as requests, sum(r.orders)::bigint as orders, sum(r.bytes)::bigint as bytes, max(r.reserved_at) as last_at
+from delivery_request r
+join destination d on d.id = r.destination
+where (r.counts_until > clock_timestamp() - interval '1 hour' or r.counts_until is null)
+  and r.reserved_at > clock_timestamp() - interval '1 hour'
+group by 1, 2
+order by 1, 2
+
+-- name: open_rejects
+select topic, reason, count(*) as rejects, min(rejected_at) as first_at, max(rejected_at) as last_at
+from rejected_message
+where resolved_at is null
+group by 1, 2
+order by 1, 2
+
+-- name: positions
+-- The newest incarnation of each topic's partitions.
+select distinct on (o.topic, o.partition)
+       o.topic, o.partition, o.topic_id, p.next_offset, p.folded, p.stale, p.skipped, p.rejected, p.moved_at
+from origin o
+join kafka_position p on p.origin = o.id
+order by o.topic, o.partition, o.id desc
+
+-- name: columns
+-- Columns and types that messages have shown.
+select s.name as source, c.name, c.type, c.first_seen, c.last_seen
+from source_column c
+join source s on s.id = c.source
+order by 1, 2, c.last_seen desc, 3
+
+-- name: order_records
+-- One order at every destination, by our key or the vendor's id.
+select d.name as destination, d.paused, d.halted_reason, d.send_not_before as destination_not_before,
+       s.order_key, s.vendor_order_id, case when s.lane = 0 then 'live' else 'backfill' end as lane,
+       s.revision, s.settled_revision, s.first_change, s.last_change, s.first_commit, s.due_at,
+       nullif(s.not_before, '-infinity') as not_before, s.request_id, s.sent_revision, s.accepted_at, s.attempts,
+       s.ever_attempted, s.send_alone, s.voided, encode(s.digest, 'hex') as digest, s.mapping_version,
+       s.quarantine_revision, s.quarantine_mapping, s.quarantine_reason, s.quarantined_at,
+       s.hold, s.hold_detail, s.hold_since, s.last_error, s.last_accepted,
+       clock_timestamp() as now
+from order_sync s
+join destination d on d.id = s.destination
+where s.destination in (select id from destination)
+  and (s.order_key = %(order)s or s.vendor_order_id = %(order)s)
+order by d.name, s.order_key
+
+-- name: rows_of_order
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+from source_row r
+join source s on s.id = r.source
+where r.root = %(root)s
+order by r.source, r.key
+
+-- name: rows_by_key
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+from unnest(%(sources)s::text[], %(keys)s::text[]) as wanted (source, key)
+join source s on s.name = wanted.source
+join source_row r on r.source = s.id and r.key = wanted.key
+order by r.source, r.key
+
+-- name: source_number
+select id from source where name = %(source)s
+
+-- name: mirror_page
+-- The mirror of one source in key order, a page at a time.
+select key, deleted, unknown, columns::text as columns
+from source_row
+where source = %(source)s and (%(after)s::text is null or key > %(after)s::text)
+order by key
+limit %(limit)s
+
+-- name: mirror_row
+select key, deleted, unknown, columns::text as columns
+from source_row
+where source = %(source)s and key = %(key)s
+
+-- name: requests_of_order
+select r.id, d.name as destination, case when r.lane = 0 then 'live' else 'backfill' end as lane, r.orders, r.bytes,
+       r.revisions[array_position(r.order_keys, %(order_key)s)] as revision,
+       r.reserved_at, r.settled_at, r.outcome, r.status, r.error
+from delivery_request r
+join destination d on d.id = r.destination
+where r.order_keys @> array[%(order_key)s]
+order by r.id desc
+limit %(limit)s
+
+-- name: rejects
+-- Coordinates and reasons; the raw bytes are read one message at a time.
+select m.id, m.topic, m.partition, m."offset", s.name as source, m.row_key, m.reason, m.detail, m.rejected_at, m.resolved_at,
+       length(m.key) as key_bytes, length(m.value) as value_bytes
+from rejected_message m
+left join source s on s.id = m.source
+where (m.resolved_at is null or %(resolved)s) and (%(topic)s::text is null or m.topic = %(topic)s)
+order by m.id
+limit %(limit)s
+
+-- name: reject
+select m.id, m.topic, m.topic_id, m.partition, m."offset", m.message_ms, s.name as source, m.row_key, m.reason, m.detail,
+       m.rejected_at, m.resolved_at, m.key, m.value, m.headers::text as headers
+from rejected_message m
+left join source s on s.id = m.source
+where m.id = %(id)s
+
+-- name: quarantined_orders
+select d.name as destination, s.order_key, s.vendor_order_id, s.quarantine_reason as reason, s.last_error, s.attempts,
+       s.quarantined_at
+from order_sync s
+join destination d on d.id = s.destination
+where s.quarantine_revision = s.revision
+order by s.quarantined_at, d.name, s.order_key
+limit %(limit)s

@@ -1,0 +1,423 @@
+"""What every ingest store must do: the behaviour of the fold, told once for memory and for Postgres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from daemon.errors import PositionsMoved
+from daemon.ingest.change import Change, Kind, Message, Reject, RejectReason
+from daemon.ingest.fold import Stager
+from daemon.mapping.structure import Link, Role, Source, Structure
+from daemon.state.ingest_store import Batch, IngestStore, Move, TopicPartition
+from daemon.state.schedule import Lane
+
+LINEAGE = "postgresql/oms/oms/public/any"
+OTHER_LINEAGE = "postgresql/oms/elsewhere/public/any"
+NOW_MS = 1_800_000_000_000
+
+
+def link(name: str, source: str, target: str, column: str, **constants: str) -> Link:
+    return Link(f"{source}.{name}", source, target, (column,), tuple(constants.items()))
+
+
+STRUCTURE = Structure(
+    root="orders",
+    version="test",
+    sources={
+        "orders": Source(
+            "orders", "t.orders", Role.ROOT, refs=(link("customer", "orders", "customers", "customer_id"),)
+        ),
+        "lines": Source("lines", "t.lines", Role.OWNED, owner=link("lines", "lines", "orders", "order_id")),
+        "refunds": Source("refunds", "t.refunds", Role.OWNED, owner=link("refunds", "refunds", "orders", "order_id")),
+        "refund_lines": Source(
+            "refund_lines",
+            "t.refund_lines",
+            Role.OWNED,
+            owner=link("lines", "refund_lines", "refunds", "refund_id", kind="line"),
+        ),
+        "notes": Source("notes", "t.notes", Role.OWNED, owner=link("notes", "notes", "refund_lines", "refund_line_id")),
+        "customers": Source(
+            "customers", "t.customers", Role.SHARED, refs=(link("country", "customers", "countries", "country"),)
+        ),
+        "countries": Source("countries", "t.countries", Role.SHARED),
+    },
+)
+
+
+@dataclass
+class Seen:
+    """A stored row, in the same words for every store."""
+
+    columns: dict[str, Any]
+    unknown: frozenset[str]
+    deleted: bool
+    root: str | None
+    first_seen_ms: int | None
+
+
+@dataclass
+class Rig:
+    """A store under test with ways to look into it."""
+
+    store: IngestStore
+
+    def row(self, source: str, key: str) -> Seen | None:
+        raise NotImplementedError
+
+    def revisions(self) -> dict[str, int]:
+        """Revision of every order that was ever marked."""
+        raise NotImplementedError
+
+    def lanes(self) -> dict[str, Lane]:
+        raise NotImplementedError
+
+    def fold(self, *changes: Change, topic_id: str = "one") -> Any:
+        """Fold these in one batch; positions move along."""
+        partitions = {
+            (c.message.topic, c.message.partition): TopicPartition(c.message.topic, topic_id, c.message.partition)
+            for c in changes
+        }
+        positions = self.store.positions(partitions.values())
+        moves: dict[tuple[str, int], Move] = {}
+        staged = []
+        for change in changes:
+            name = (change.message.topic, change.message.partition)
+            at = positions[partitions[name]]
+            move = moves.setdefault(name, Move(at.origin, at.next_offset, at.next_offset))
+            move.next = max(move.next, change.message.offset + 1)
+            staged.append((at.origin, change))
+        rounds = Stager(STRUCTURE).stage(staged, NOW_MS - 3_600_000)
+        return self.store.fold(Batch(rounds, [], list(moves.values())))
+
+
+class Topics:
+    """Makes changes, numbering offsets and positions upwards unless told otherwise."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._position = 1000
+
+    def change(
+        self,
+        source: str,
+        key: str,
+        *,
+        kind: Kind = Kind.UPSERT,
+        unavailable: tuple[str, ...] = (),
+        partition: int = 0,
+        offset: int | None = None,
+        position: tuple[int, ...] | None | str = "next",
+        committed_ms: int | None | str = "next",
+        lineage: str | None = LINEAGE,
+        snapshot: bool = False,
+        old_key: str | None = None,
+        new_key: str | None = None,
+        **columns: Any,
+    ) -> Change:
+        topic = f"t.{source}"
+        at = self._offsets.get((topic, partition), -1) + 1 if offset is None else offset
+        self._offsets[topic, partition] = at
+        self._position += 10
+        return Change(
+            source=source,
+            key=key,
+            kind=kind,
+            op={Kind.DELETE: "d", Kind.TOMBSTONE: "tombstone"}.get(kind, "u"),
+            columns=columns if kind is Kind.UPSERT else {},
+            unavailable=unavailable,
+            lineage=lineage,
+            position=(self._position,) if position == "next" else position,
+            committed_ms=NOW_MS + self._position if committed_ms == "next" else committed_ms,
+            snapshot=snapshot,
+            message=Message(topic, partition, at, NOW_MS, b"k", b"v", None),
+            old_key=old_key,
+            new_key=new_key,
+        )
+
+
+@pytest.fixture
+def topics() -> Topics:
+    return Topics()
+
+
+# (name, stored, new) as (topic id, partition, offset, lineage, position, committed); stale?
+STALE_CASES = [
+    ("same partition, lower offset", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 4, LINEAGE, 20, 20), True),
+    ("same partition, same offset", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 5, LINEAGE, 10, 10), True),
+    ("same partition, higher offset, newer", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, LINEAGE, 20, 20), False),
+    ("same partition, redelivered older event", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, LINEAGE, 9, 9), True),
+    (
+        "same partition, equal in both: later wins",
+        ("one", 0, 5, LINEAGE, 10, 10),
+        ("one", 0, 6, LINEAGE, 10, 10),
+        False,
+    ),
+    ("same partition, equal position, older time", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, LINEAGE, 10, 9), True),
+    (
+        "same partition, older position, newer time",
+        ("one", 0, 5, LINEAGE, 10, 10),
+        ("one", 0, 6, LINEAGE, 9, 11),
+        False,
+    ),
+    (
+        "same partition, newer position, older time",
+        ("one", 0, 5, LINEAGE, 10, 10),
+        ("one", 0, 6, LINEAGE, 11, 9),
+        False,
+    ),
+    ("other partition, lower offset, newer", ("one", 0, 5, LINEAGE, 10, 10), ("one", 1, 1, LINEAGE, 20, 20), False),
+    ("other partition, higher offset, older", ("one", 0, 5, LINEAGE, 10, 10), ("one", 1, 9, LINEAGE, 9, 9), True),
+    ("other partition, equal in both", ("one", 0, 5, LINEAGE, 10, 10), ("one", 1, 9, LINEAGE, 10, 10), True),
+    ("other partition, position only older", ("one", 0, 5, LINEAGE, 10, 10), ("one", 1, 9, LINEAGE, 9, 11), False),
+    ("recreated topic, low offset, newer", ("one", 0, 500, LINEAGE, 10, 10), ("two", 0, 0, LINEAGE, 20, 20), False),
+    ("recreated topic, replay of older", ("one", 0, 5, LINEAGE, 10, 10), ("two", 0, 9, LINEAGE, 9, 9), True),
+    ("new without position", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, None, None, None), False),
+    ("new without position, lower offset", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 4, None, None, None), True),
+    ("stored without position", ("one", 0, 5, None, None, None), ("one", 1, 1, LINEAGE, 1, 1), False),
+    ("new without time", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, LINEAGE, 9, None), False),
+    ("stored without time", ("one", 0, 5, LINEAGE, 10, None), ("one", 0, 6, LINEAGE, 9, 9), False),
+    ("another database", ("one", 0, 5, LINEAGE, 10, 10), ("one", 0, 6, OTHER_LINEAGE, 9, 9), False),
+]
+
+# A batch holds one incarnation of a topic.
+ONE_INCARNATION = [case for case in STALE_CASES if case[1][0] == case[2][0]]
+
+
+class IngestStoreSuite:
+    """Subclass it and give the fixture `rig`."""
+
+    @pytest.mark.parametrize(("stored", "new", "stale"), [c[1:] for c in STALE_CASES], ids=[c[0] for c in STALE_CASES])
+    def test_stale_rule(self, rig: Rig, topics: Topics, stored: tuple, new: tuple, stale: bool) -> None:
+        """Each cell of the stale rule: a contained change is ignored, every doubtful one is applied."""
+        for (topic_id, partition, offset, lineage, position, committed), value in ((stored, "a"), (new, "b")):
+            result = rig.fold(
+                topics.change(
+                    "orders",
+                    "1",
+                    partition=partition,
+                    offset=offset,
+                    lineage=lineage,
+                    position=None if position is None else (position,),
+                    committed_ms=committed,
+                    v=value,
+                ),
+                topic_id=topic_id,
+            )
+        assert rig.row("orders", "1").columns == {"v": "a" if stale else "b"}
+        assert sum(result.stale.values()) == (1 if stale else 0)
+        assert sum(result.folded.values()) == (0 if stale else 1)
+        assert rig.revisions() == {"1": 1 if stale else 2}
+
+    @pytest.mark.parametrize(
+        ("stored", "new", "stale"), [c[1:] for c in ONE_INCARNATION], ids=[c[0] for c in ONE_INCARNATION]
+    )
+    def test_stale_rule_within_one_batch(
+        self, rig: Rig, topics: Topics, stored: tuple, new: tuple, stale: bool
+    ) -> None:
+        """Two changes in one batch come to the same as one after the other."""
+        changes = [
+            topics.change(
+                "orders",
+                "1",
+                partition=partition,
+                offset=offset,
+                lineage=lineage,
+                position=None if position is None else (position,),
+                committed_ms=committed,
+                v=value,
+            )
+            for (_, partition, offset, lineage, position, committed), value in ((stored, "a"), (new, "b"))
+        ]
+        rig.fold(*changes)
+        assert rig.row("orders", "1").columns == {"v": "a" if stale else "b"}
+
+    def test_change_without_position_leaves_the_stored_one(self, rig: Rig, topics: Topics) -> None:
+        """After an incremental-snapshot row the row's position still guards against older events."""
+        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(topics.change("orders", "1", position=None, committed_ms=None, lineage=None, snapshot=True, v="b"))
+        rig.fold(topics.change("orders", "1", position=(40,), committed_ms=40, v="old"))
+        assert rig.row("orders", "1").columns == {"v": "b"}
+
+    def test_unavailable_value_is_carried_over(self, rig: Rig, topics: Topics) -> None:
+        """A placeholder keeps the stored value, in another batch and in the same one."""
+        rig.fold(topics.change("orders", "1", v="a", big="B"))
+        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        assert rig.row("orders", "1").columns == {"v": "b", "big": "B"}
+        rig.fold(
+            topics.change("orders", "1", v="c", big="C"),
+            topics.change("orders", "1", unavailable=("big",), v="d"),
+            topics.change("orders", "1", unavailable=("big",), v="e"),
+        )
+        row = rig.row("orders", "1")
+        assert (row.columns, row.unknown) == ({"v": "e", "big": "C"}, frozenset())
+
+    def test_unavailable_value_that_was_never_seen_is_unknown(self, rig: Rig, topics: Topics) -> None:
+        """A placeholder without a stored value makes the column unknown, not null, until a change brings it."""
+        rig.fold(topics.change("orders", "1", unavailable=("big",), v="a"))
+        assert rig.row("orders", "1").unknown == {"big"}
+        assert "big" not in rig.row("orders", "1").columns
+        rig.fold(topics.change("orders", "1", v="b", big="B"))
+        assert rig.row("orders", "1").unknown == frozenset()
+
+    def test_unavailable_value_after_a_delete_is_unknown(self, rig: Rig, topics: Topics) -> None:
+        """The values of a deleted row are not those of the row that takes its key."""
+        rig.fold(topics.change("orders", "1", v="a", big="B"), topics.change("orders", "1", kind=Kind.DELETE))
+        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        assert rig.row("orders", "1").unknown == {"big"}
+
+    @pytest.mark.parametrize("together", [True, False])
+    @pytest.mark.parametrize("delete_first", [True, False])
+    def test_key_change_carries_values_over(self, rig: Rig, topics: Topics, together: bool, delete_first: bool) -> None:
+        """A new primary key takes unavailable values from the row of the old one, in whatever order the halves come."""
+        rig.fold(topics.change("orders", "1", v="a", big="B"))
+        delete = topics.change("orders", "1", kind=Kind.DELETE, new_key="2")
+        insert = topics.change("orders", "2", partition=1, unavailable=("big",), old_key="1", v="a")
+        halves = [delete, insert] if delete_first else [insert, delete]
+        if together:
+            rig.fold(*halves)
+        else:
+            for half in halves:
+                rig.fold(half)
+        row = rig.row("orders", "2")
+        assert (row.columns, row.unknown) == ({"v": "a", "big": "B"}, frozenset())
+        assert rig.row("orders", "1").deleted
+
+    def test_delete_keeps_its_position(self, rig: Rig, topics: Topics) -> None:
+        """A replayed older event does not bring a deleted row back, even one deleted before it was ever seen."""
+        rig.fold(topics.change("orders", "1", kind=Kind.DELETE, position=(50,), committed_ms=50))
+        rig.fold(topics.change("orders", "1", partition=1, position=(40,), committed_ms=40, v="old"))
+        assert rig.row("orders", "1").deleted
+
+    def test_lone_tombstone_deletes_and_lets_the_next_event_apply(self, rig: Rig, topics: Topics) -> None:
+        """Its delete was compacted away: the row goes, and even an older event applies after it."""
+        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(topics.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
+        assert rig.row("orders", "1").deleted
+        rig.fold(topics.change("orders", "1", position=(40,), committed_ms=40, v="again"))
+        assert rig.row("orders", "1").columns == {"v": "again"}
+
+    def test_tombstone_of_a_deleted_row_changes_nothing(self, rig: Rig, topics: Topics) -> None:
+        """The tombstone that follows a delete in the next batch leaves the position that guards the deleted row."""
+        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(topics.change("orders", "1", kind=Kind.DELETE, position=(60,), committed_ms=60))
+        rig.fold(topics.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
+        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        assert rig.row("orders", "1").deleted
+
+    def test_rejected_row_is_unknown_until_its_next_image(self, rig: Rig, topics: Topics) -> None:
+        """A reject whose key could be read makes the row's values unknown; a full image heals it."""
+        rig.fold(topics.change("orders", "1", v="a", big="B"))
+        rig.fold(topics.change("orders", "1", kind=Kind.UNKNOWN, position=None, committed_ms=None, lineage=None))
+        row = rig.row("orders", "1")
+        assert (row.unknown, row.deleted) == ({"*"}, False)
+        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        assert rig.row("orders", "1").unknown == {"big"}
+        assert rig.revisions() == {"1": 3}
+
+    def test_snapshot_row_equal_to_the_stored_one_marks_nothing(self, rig: Rig, topics: Topics) -> None:
+        """A re-snapshot of unchanged rows makes no order due."""
+        rig.fold(topics.change("orders", "1", v="a"))
+        rig.fold(topics.change("orders", "1", snapshot=True, v="a"))
+        assert rig.revisions() == {"1": 1}
+        rig.fold(topics.change("orders", "1", snapshot=True, v="b"))
+        assert rig.revisions() == {"1": 2}
+
+    def test_first_seen_is_the_earliest(self, rig: Rig, topics: Topics) -> None:
+        """A re-snapshot does not make a row younger."""
+        rig.fold(topics.change("orders", "1", committed_ms=500, position=(1,), v="a"))
+        rig.fold(topics.change("orders", "1", committed_ms=900, position=(2,), v="b"))
+        assert rig.row("orders", "1").first_seen_ms == 500
+
+    def test_child_of_the_order_is_placed_at_once(self, rig: Rig, topics: Topics) -> None:
+        """A line that comes before its order marks that order."""
+        rig.fold(topics.change("lines", "7", order_id=1))
+        assert rig.row("lines", "7").root == "1"
+        assert rig.revisions() == {"1": 1}
+
+    def test_grandchildren_wait_for_their_parents(self, rig: Rig, topics: Topics) -> None:
+        """Rows three steps below the order, delivered from the bottom up, all find their order."""
+        rig.fold(topics.change("notes", "n", refund_line_id=5))
+        rig.fold(_refund_line(topics))
+        assert rig.row("notes", "n").root is None
+        assert rig.revisions() == {}
+        rig.fold(topics.change("refunds", "3", order_id=1))
+        assert [rig.row("refund_lines", "5").root, rig.row("notes", "n").root] == ["1", "1"]
+        assert rig.revisions() == {"1": 1}
+
+    def test_row_that_moves_marks_both_orders(self, rig: Rig, topics: Topics) -> None:
+        """A refund that moves takes its rows along, and both orders become due."""
+        rig.fold(
+            topics.change("refunds", "3", order_id=1),
+            _refund_line(topics),
+            topics.change("notes", "n", refund_line_id=5),
+        )
+        before = rig.revisions()
+        rig.fold(topics.change("refunds", "3", order_id=2))
+        assert rig.row("notes", "n").root == "2"
+        assert rig.revisions() == {"1": before["1"] + 1, "2": 1}
+
+    def test_row_whose_constant_differs_belongs_nowhere(self, rig: Rig, topics: Topics) -> None:
+        """A polymorphic reference to something else is not followed."""
+        rig.fold(topics.change("refunds", "3", order_id=1))
+        rig.fold(_refund_line(topics, kind="shipment"))
+        assert rig.row("refund_lines", "5").root is None
+        assert rig.revisions() == {"1": 1}
+
+    def test_deleted_child_marks_its_order(self, rig: Rig, topics: Topics) -> None:
+        """A delete carries the key alone; the order is known from the mirror."""
+        rig.fold(topics.change("lines", "7", order_id=1))
+        rig.fold(topics.change("lines", "7", kind=Kind.DELETE))
+        assert rig.revisions() == {"1": 2}
+
+    def test_changed_lookup_marks_the_orders_that_use_it(self, rig: Rig, topics: Topics) -> None:
+        """A customer's change reaches the orders that look it up, a country's change through the customers."""
+        rig.fold(
+            topics.change("orders", "1", customer_id=9),
+            topics.change("orders", "2", customer_id=8),
+            topics.change("customers", "9", country="DE"),
+        )
+        before = rig.revisions()
+        rig.fold(topics.change("customers", "9", country="FR"))
+        assert rig.revisions() == before | {"1": before["1"] + 1}
+        rig.fold(topics.change("countries", "FR", name="France"))
+        assert rig.revisions() == before | {"1": before["1"] + 2}
+
+    def test_lane(self, rig: Rig, topics: Topics) -> None:
+        """Snapshot rows and old changes are backfill; a backfill touch never demotes an owed live order."""
+        rig.fold(topics.change("orders", "1", snapshot=True, v=1), topics.change("orders", "2", v=1))
+        rig.fold(topics.change("orders", "3", committed_ms=NOW_MS - 7_200_000, v=1))
+        assert rig.lanes() == {"1": Lane.BACKFILL, "2": Lane.LIVE, "3": Lane.BACKFILL}
+        rig.fold(topics.change("orders", "1", v=2), topics.change("orders", "2", snapshot=True, v=2))
+        assert rig.lanes() == {"1": Lane.LIVE, "2": Lane.LIVE, "3": Lane.BACKFILL}
+
+    def test_wrong_expectation_rolls_everything_back(self, rig: Rig, topics: Topics) -> None:
+        """A zombie's batch changes nothing."""
+        change = topics.change("orders", "1", v="a")
+        rig.fold(change)
+        [at] = rig.store.positions([TopicPartition("t.orders", "one", 0)]).values()
+        late = topics.change("orders", "1", offset=5, v="zombie")
+        rounds = Stager(STRUCTURE).stage([(at.origin, late)], NOW_MS)
+        with pytest.raises(PositionsMoved):
+            rig.store.fold(Batch(rounds, [], [Move(at.origin, at.next_offset - 1, 6)]))
+        assert rig.row("orders", "1").columns == {"v": "a"}
+        [after] = rig.store.positions([TopicPartition("t.orders", "one", 0)]).values()
+        assert after == at
+
+    def test_rejects_are_kept_and_counted_once(self, rig: Rig) -> None:
+        """A reject moves the position like any other message."""
+        message = Message("t.orders", 0, 0, NOW_MS, b"\xff", b"not json \x00", [("h", None), ("g", b"\x01")])
+        reject = Reject(RejectReason.NOT_JSON, "the value is not JSON", "orders", None, message)
+        partition = TopicPartition("t.orders", "one", 0)
+        [at] = rig.store.positions([partition]).values()
+        rig.store.fold(Batch([], [("one", reject)], [Move(at.origin, 0, 1, rejected=1)]))
+        assert rig.store.recent_rejects(timedelta(hours=1)) == {"t.orders": 1}
+        assert rig.store.positions([partition])[partition].next_offset == 1
+
+
+def _refund_line(topics: Topics, kind: str = "line") -> Change:
+    change = topics.change("refund_lines", "5", refund_id=3)
+    change.columns["kind"] = kind
+    return change

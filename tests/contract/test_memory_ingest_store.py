@@ -1,0 +1,32 @@
+"""The ingest store in memory keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+from ingest_store_suite import STRUCTURE, IngestStoreSuite, Rig, Seen, topics  # noqa: F401 - a fixture
+
+from daemon.state.memory_ingest import MemoryIngestStore
+from daemon.state.schedule import Lane
+
+
+class MemoryRig(Rig):
+    def __init__(self) -> None:
+        self.marks: dict[str, list[Lane]] = {}
+        super().__init__(MemoryIngestStore(lambda order, lane, _: self.marks.setdefault(order, []).append(lane)))
+        self.store.open(STRUCTURE, ["a"])
+
+    def row(self, source: str, key: str) -> Seen | None:
+        row = self.store.rows.get((source, key))
+        return row and Seen(row.columns, frozenset(row.unknown), row.deleted, row.root, row.first_seen_ms)
+
+    def revisions(self) -> dict[str, int]:
+        return {order: len(lanes) for order, lanes in self.marks.items()}
+
+    def lanes(self) -> dict[str, Lane]:
+        return {order: min(lanes) for order, lanes in self.marks.items()}
+
+
+class TestMemoryIngestStore(IngestStoreSuite):
+    @pytest.fixture
+    def rig(self) -> Rig:
+        return MemoryRig()

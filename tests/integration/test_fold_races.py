@@ -1,0 +1,125 @@
+"""Folds that run at once: every row finds its order although neither transaction sees the other's rows at first."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg
+import pytest
+from fixtures.postgres import Database
+from ingest_store_suite import NOW_MS, STRUCTURE, Topics
+from test_postgres_ingest_store import POLICY
+
+from daemon.ingest.change import Change
+from daemon.ingest.fold import Stager
+from daemon.state import ingest_store
+from daemon.state.ingest_store import Batch, Move, PostgresIngestStore, TopicPartition
+
+pytestmark = pytest.mark.postgres
+
+TIMEOUT = 30
+
+
+class MeetingStore(PostgresIngestStore):
+    """Waits for the others once its rows are upserted; with `late`, also before it marks orders."""
+
+    def __init__(self, database: Database, meet: threading.Barrier, late: threading.Barrier | None) -> None:
+        super().__init__(database.settings, POLICY)
+        self._meet, self._late = meet, late
+
+    def _upsert(self, *arguments: object) -> None:
+        super()._upsert(*arguments)
+        self._meet.wait(TIMEOUT)
+
+    def _mark(self, *arguments: object) -> None:
+        if self._late is not None:
+            self._late.wait(TIMEOUT)
+        super()._mark(*arguments)
+
+
+@pytest.fixture
+def look(database: Database) -> Iterator[psycopg.Connection]:
+    """A connection in our schema, with one destination registered."""
+    with closing(database.connect()) as connection:
+        connection.execute("set search_path to order_sync")
+        connection.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
+        yield connection
+
+
+def tree(topics: Topics, number: int) -> list[Change]:
+    """A refund of order `number`, a line of it, a note on that."""
+    line = topics.change("refund_lines", f"l{number}", refund_id=f"r{number}")
+    line.columns["kind"] = "line"
+    return [
+        topics.change("refunds", f"r{number}", order_id=number),
+        line,
+        topics.change("notes", f"n{number}", refund_line_id=f"l{number}"),
+    ]
+
+
+def race(database: Database, shares: list[list[Change]], late: bool) -> None:
+    """Fold each share in a transaction of its own, all of them open at once."""
+    meet = threading.Barrier(len(shares))
+    late_meet = threading.Barrier(len(shares)) if late else None
+
+    def fold(number: int, share: list[Change]) -> None:
+        with closing(MeetingStore(database, meet, late_meet)) as store:
+            store.open(STRUCTURE, ["a"])
+            partition = TopicPartition(f"racer {number}", "", 0)
+            [at] = store.positions([partition]).values()
+            rounds = Stager(STRUCTURE).stage([(at.origin, change) for change in share], NOW_MS)
+            store.fold(Batch(rounds, [], [Move(at.origin, at.next_offset, at.next_offset + 1)]))
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        for future in [pool.submit(fold, number, share) for number, share in enumerate(shares)]:
+            future.result(TIMEOUT)
+
+
+def splits(count: int) -> list[tuple[int, ...]]:
+    """All ways to hand three rows to `count` folds so that each gets one."""
+    return [who for who in itertools.product(range(count), repeat=3) if len(set(who)) == count]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_roots_and_marks_are_right_however_the_rows_are_split(
+    database: Database, look: psycopg.Connection, count: int
+) -> None:
+    """A three-step tree split over concurrent folds in every way: each row knows its order, each order is due."""
+    topics = Topics()
+    for number, who in enumerate(splits(count)):
+        rows = tree(topics, number)
+        race(
+            database, [[row for row, folder in zip(rows, who, strict=True) if folder == n] for n in range(count)], False
+        )
+        found = look.execute("select key, root from source_row where key = any(%s)", [[r.key for r in rows]]).fetchall()
+        assert dict(found) == dict.fromkeys((r.key for r in rows), str(number)), who
+        due = look.execute("select revision > settled_revision from order_sync where order_key = %s", [str(number)])
+        assert due.fetchall() == [(True,)], who
+
+
+def test_a_changed_lookup_and_a_new_reference_at_once_leave_the_order_due(
+    database: Database, look: psycopg.Connection
+) -> None:
+    """An order that starts to use a customer while that customer changes is due, whoever commits first."""
+    topics = Topics()
+    race(
+        database,
+        [[topics.change("orders", "1", customer_id=9)], [topics.change("customers", "9", country="DE")]],
+        False,
+    )
+    assert look.execute("select revision > settled_revision from order_sync").fetchall() == [(True,)]
+
+
+def test_without_the_mirror_lock_roots_would_be_wrong(
+    database: Database, look: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is what the first test is about: take it away, and a row misses its parent for good."""
+    monkeypatch.setattr(ingest_store, "_SQL", {**ingest_store._SQL, "lock_mirror": "select 1"})
+    topics = Topics()
+    refund, line, _ = tree(topics, 1)
+    race(database, [[refund], [line]], True)
+    assert look.execute("select root from source_row where key = 'l1'").fetchall() == [(None,)]

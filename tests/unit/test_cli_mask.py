@@ -1,0 +1,51 @@
+"""What `show` hides: by the name of a column or attribute, at any depth."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from daemon.cli.mask import MASKED, masked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "email",
+        "customer_email",
+        "hashed_customer_email",
+        "Phone",
+        "last_name",
+        "street_address_1",
+        "customer_ip_address",
+        "client_ip",
+        "zip",
+        "billing_postcode",
+    ],
+)
+def test_personal_names_are_masked(name: str) -> None:
+    """Whatever the value's type; a null stays, so that what is missing can be seen."""
+    assert masked({name: "x"}) == {name: MASKED}
+    assert masked({name: 5}) == {name: MASKED}
+    assert masked({name: None}) == {name: None}
+
+
+@pytest.mark.parametrize("name", ["id", "total", "shipping_cost", "description", "zipped", "recipient_id", "currency"])
+def test_other_names_are_not(name: str) -> None:
+    """`ip` and `zip` count as whole words only."""
+    assert masked({name: Decimal("1.50")}) == {name: Decimal("1.50")}
+
+
+def test_everything_below_a_personal_name_is_masked() -> None:
+    """An address is hidden whole, and so is a list of names; the shape stays."""
+    document = {
+        "order_id": "A-1",
+        "customer_shipping_address": {"city": "Rome", "lines": ["1", {"floor": 2}]},
+        "products": [{"id": "S", "name": "Shirt", "price": 1}],
+    }
+    assert masked(document) == {
+        "order_id": "A-1",
+        "customer_shipping_address": {"city": MASKED, "lines": [MASKED, {"floor": MASKED}]},
+        "products": [{"id": "S", "name": MASKED, "price": 1}],
+    }
