@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,10 +129,11 @@ class Shop:
     def mark(self, *keys: str, lane: int = 0) -> None:
         """The orders were touched: owed, and due at once."""
         self.connection.execute(
-            "insert into order_sync as o (destination, order_key, lane, first_change, last_change, first_commit, due_at)"
+            "insert into order_sync as o"
+            " (destination, order_key, lane, first_change, last_change, first_commit, due_at)"
             " select d.id, k, %s, now(), now(), now(), now() from destination d, unnest(%s::text[]) k where d.name = %s"
-            " on conflict (destination, order_key) do update set revision = o.revision + 1,"
-            " lane = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,"
+            " on conflict (destination, order_key) do update set revision = o.revision + 1, lane ="
+            " case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,"
             " first_change = coalesce(o.first_change, now()), first_commit = coalesce(o.first_commit, now()),"
             " last_change = now(), due_at = now()",
             [lane, list(keys), self.destination],
@@ -166,12 +166,12 @@ class Driven:
     loop: DeliveryLoop
     metrics: Metrics
 
-    async def until(self, condition: Callable[[], object], what: str = "the condition", timeout: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], object], what: str = "the condition", secs: float = 15.0) -> None:
         """Turn the loop until the condition holds; fails the test at the deadline."""
-        deadline = monotonic() + timeout
+        deadline = monotonic() + secs
         never = asyncio.Event()
         while not condition():
-            assert monotonic() < deadline, f"{what} did not come true within {timeout:g} s"
+            assert monotonic() < deadline, f"{what} did not come true within {secs:g} s"
             if not await self.loop.run_once():
                 await self.loop.rest(never)
 
@@ -193,7 +193,6 @@ class Rig:
 
     def settings(self, **changes: Any) -> Settings:
         """The scaled-down settings with changes."""
-        os.environ["ORDER_SYNC_API_KEY"] = self.api_key
         return Settings(
             mapping=Path(self.mapping.path),
             postgres=self.postgres,
@@ -211,9 +210,7 @@ class Rig:
             HttpOrdersApi(settings.destinations["d"], settings.http, 0.5, monotonic) as api,
         ):
             store = PostgresDeliveryStore(pool, settings.postgres)
-            loop = DeliveryLoop(
-                settings, "d", mapping or self.mapping, store, api, metrics, LoopHealth(monotonic)
-            )
+            loop = DeliveryLoop(settings, "d", mapping or self.mapping, store, api, metrics, LoopHealth(monotonic))
             try:
                 yield Driven(loop, metrics)
             finally:

@@ -15,7 +15,8 @@ from daemon.cli.context import ConfigOption, JsonOption, config_path, mapping_fr
 from daemon.cli.output import print_json, print_line
 from daemon.errors import MappingError, SchemaError, SettingsError, StateUnavailable
 from daemon.mapping.model import Mapping, check_columns
-from daemon.settings import Settings, load_settings
+from daemon.settings import Settings
+from daemon.settings_file import load_settings
 from daemon.state import reads
 from daemon.state.database import Cursor
 from daemon.state.reads import Record

@@ -10,7 +10,8 @@ import typer
 
 from daemon.mapping.loader import load_mapping
 from daemon.mapping.model import Mapping
-from daemon.settings import Settings, load_settings
+from daemon.settings import Settings
+from daemon.settings_file import load_settings
 
 DEFAULT_CONFIG = Path("order-sync.yaml")
 

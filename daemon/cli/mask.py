@@ -1,8 +1,8 @@
 """Hides personal values in what `show` prints. Pure; one rule for rows and documents, by the name alone.
 
 A value is hidden where the name of its column or attribute, or of one above it, contains `email`, `phone`, `name`,
-`address` or `street`, or has `ip`, `zip` or `postcode` as a word of its own. The rule is coarse on purpose: it hides a
-product's name too, and it does not know what stands in a free text.
+`address` or `street`, or has `ip`, `zip`, `postcode` or `recipient` as a word of its own. The rule is coarse on
+purpose: it hides a product's name too, and it does not know what stands in a free text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 MASKED = "***"
-_PERSONAL = re.compile(r"email|phone|name|address|street|(^|_)(ip|zip|postcode)(_|$)", re.IGNORECASE)
+_PERSONAL = re.compile(r"email|phone|name|address|street|(^|_)(ip|zip|postcode|recipient)(_|$)", re.IGNORECASE)
 
 
 def masked(value: Any, name: str = "") -> Any:

@@ -88,6 +88,8 @@ def retry_rejects(
     from daemon.ingest.retry import retry_rejects as retry  # decoder and fold: no other command here needs them
 
     settings = settings_from(config)
+    with reads.reading(settings.postgres):
+        pass  # refuses before `migrate`
     counts = retry(settings, mapping_from(settings), None if everything else ids)
     if json:
         print_json(counts)

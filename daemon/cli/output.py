@@ -31,17 +31,22 @@ def print_json(value: object) -> None:
 
 def json_text(value: object, option: int = 0) -> str:
     """JSON with exact numbers, times in ISO form and bytes in base64."""
-    return orjson.dumps(value, default=_json, option=option | orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(_plain(value), option=option).decode()
 
 
-def _json(value: object) -> object:
+def _plain(value: object) -> object:
+    """`value` with what orjson does not write exactly, or at all, in a form that it does."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f").encode())
-    if isinstance(value, int):  # beyond 64 bits
+    if isinstance(value, int) and value.bit_length() > 63:
         return orjson.Fragment(str(value).encode())
     if isinstance(value, bytes | memoryview):
         return base64.b64encode(value).decode()
-    raise TypeError(f"cannot print a {type(value).__name__}")
+    return value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

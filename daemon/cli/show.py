@@ -47,9 +47,9 @@ def show(
         records = reads.records(cursor, "order_records", order=order)
         key = records[0]["order_key"] if records else order
         rows = reads.rows_of_order(cursor, key)
-        outcome = assembled(cursor, mapping, key, rows) if mapping and rows else None
+        outcome, looked_up = assembled(cursor, mapping, key, rows) if mapping and rows else (None, [])
         requests = reads.records(cursor, "requests_of_order", order_key=key, limit=REQUESTS)
-    found = _found(key, records, rows, outcome, requests, trouble)
+    found = _found(key, records, rows + looked_up, outcome, requests, trouble)
     if not reveal:
         for part in ("rows", "document", "accepted"):
             found[part] = masked(found[part])
@@ -60,18 +60,20 @@ def show(
     raise typer.Exit(0 if records or rows else 1)
 
 
-def assembled(cursor: Cursor, mapping: Mapping, order_key: str, rows: list[StoredRow]) -> Outcome:
-    """The order as it would be sent now; what has not arrived makes it wait, as it would in delivery."""
+def assembled(
+    cursor: Cursor, mapping: Mapping, order_key: str, rows: list[StoredRow]
+) -> tuple[Outcome, list[StoredRow]]:
+    """The order as it would be sent now, and the rows it looks up; what has not arrived makes it wait."""
     assembler = Assembler(mapping)
-    known = list(rows)
+    looked_up: list[StoredRow] = []
     asked: set[tuple[str, str]] = set()
     for _ in range(HOPS):
-        wanted = assembler.needs(known) - asked
+        wanted = assembler.needs([*rows, *looked_up]) - asked
         if not wanted:
             break
         asked |= wanted
-        known += reads.rows_by_key(cursor, wanted)
-    return assembler.assemble(order_key, known)
+        looked_up += reads.rows_by_key(cursor, wanted)
+    return assembler.assemble(order_key, [*rows, *looked_up]), looked_up
 
 
 def _found(
@@ -107,6 +109,7 @@ def _row(row: StoredRow) -> dict[str, Any]:
     return {
         "source": row.source,
         "key": row.key,
+        "looked_up": row.root is None,
         "deleted": row.deleted,
         "unknown": sorted(row.unknown),
         "columns": dict(row.columns),
@@ -175,7 +178,7 @@ def _print(found: dict[str, Any], *, reveal: bool) -> None:
         )
     print_line()
     for row in found["rows"]:
-        mark = " deleted" if row["deleted"] else ""
+        mark = (" looked up" if row["looked_up"] else "") + (" deleted" if row["deleted"] else "")
         unknown = f" unknown: {', '.join(row['unknown'])}" if row["unknown"] else ""
         print_line(f"{row['source']} {row['key']}{mark}{unknown}")
         print_line(f"  {json_text(row['columns'])}")

@@ -211,7 +211,8 @@ def _lanes(state: State, now: float) -> list[Lane]:
     if slots > 1 and taken >= slots - 1:
         return [Lane.LIVE]
     share = state.policy.settings.backfill_min_share * state.ledger.used(now)
-    if state.backfill_waits and state.ledger.used(now, Lane.BACKFILL) < share:
+    may_wait = state.backfill_waits or state.look_at[Lane.BACKFILL] <= now
+    if may_wait and state.ledger.used(now, Lane.BACKFILL) < share:
         return [Lane.BACKFILL, Lane.LIVE]
     return [Lane.LIVE, Lane.BACKFILL]
 

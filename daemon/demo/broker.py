@@ -1,7 +1,8 @@
 """A Kafka-protocol broker of our own: the wheel's tansu with its memory engine, on a free loopback port.
 
 It keeps nothing: a restart is an empty broker. Known gaps that tests must not step on: ListOffsets for the end is
-wrong after a batch (take ends by partition EOF), no retention, no compaction, aborted transactions are seen.
+wrong after a batch (take ends by partition EOF), no retention, no compaction, aborted transactions are seen. A member
+waits half its session timeout to join a group: set `CLIENT_PROPERTIES`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from daemon.demo.process import Child, Part, RigError, free_port, log_tail, wait
 
 START_TRIES = 5
 ADMIN_TIMEOUT_SECS = 15.0
+CLIENT_PROPERTIES: dict[str, str | int | float | bool] = {"session.timeout.ms": 6000}
+"""What consumers of this broker should set: the shortest session timeout in use joins in three seconds."""
 
 
 class Broker(Part):

@@ -17,8 +17,11 @@ from typing import Any
 
 import psycopg
 
+from daemon.sandbox.client import SandboxAdmin
+
 Document = Mapping[str, Any]
 SHOWN = 20
+VOID_TAG = "Cancelled"  # as the demo's mapping has it
 LISTS = ("products", "refunds", "order_tags", "discount_codes")
 
 
@@ -50,6 +53,20 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.order_id}  {self.attribute}: expected {_text(self.expected)}, found {_text(self.found)}"
+
+
+def compare(oms: psycopg.Connection, api: SandboxAdmin, say: Callable[[str], None]) -> int:
+    """Hold all orders of the OMS against all that the API holds, and say what was found. Returns the exit status."""
+    held = api.orders()
+
+    def before_void(order_id: str) -> Document | None:
+        documents = [version.document for version in api.versions(order_id)]
+        sent = [one for one in documents if VOID_TAG not in one.get("order_tags", [])]
+        return sent[-1] if sent else None
+
+    expected = expected_orders(oms)
+    found = differences(expected, held, before_void=before_void, void_tag=VOID_TAG)
+    return report(len(expected), found, kinds(oms, held), say)
 
 
 def expected_orders(connection: psycopg.Connection) -> list[Expected]:

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.demo.figures import scrape
 from daemon.demo.process import Child, free_port, wait_until
-from daemon.demo.stack import Stack
+from daemon.demo.stack import CLIENT_PROPERTIES, Stack
 from daemon.sandbox.options import DEFAULT_CLIENT_ID, DEFAULT_KEY
 
 MAPPING = Path(__file__).parent / "shop" / "mapping.yaml"
@@ -58,10 +58,10 @@ class DaemonProcess:
     @contextmanager
     def running(self) -> Iterator[Child]:
         """Migrated, started and ready; ended by SIGTERM, which must leave exit status 0."""
-        migration = self._start("migrate")
+        migration = self.start("migrate")
         if migration.wait(READY_SECS) != 0:
             raise migration.failure("migrate failed")
-        child = self._start("run")
+        child = self.start("run")
         try:
             wait_until(
                 lambda: child.returncode is not None or scrape(self.metrics_url) is not None, "", timeout=READY_SECS
@@ -77,14 +77,15 @@ class DaemonProcess:
 
     def catch_up(self, say: Callable[[str], None]) -> None:
         """Let a new process do all that is left."""
-        child = self._start("run", "--until-caught-up")
+        child = self.start("run", "--until-caught-up")
         try:
             if child.wait(CAUGHT_UP_SECS) not in CAUGHT_UP:
                 say(str(child.failure(f"--until-caught-up ended with {child.returncode}")))
         finally:
             child.end()
 
-    def _start(self, *arguments: str) -> Child:
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
+        """Start a command of it, with these variables besides its own. The caller ends and reaps the child."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDER_SYNC_")}
         clean["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         command, *options = arguments
@@ -92,15 +93,16 @@ class DaemonProcess:
             f"order-sync {command}",
             [sys.executable, "-m", "daemon", command, "--config", self._settings, *options],
             log=self._home / "order-sync.log",
-            environment=clean | {KEY_VARIABLE: DEFAULT_KEY},
+            environment={**clean, KEY_VARIABLE: DEFAULT_KEY, **(environment or {})},
         )
 
     def _content(self, rig: Stack, api_url: str) -> dict[str, object]:
+        kafka = {"bootstrap_servers": rig.broker.bootstrap, "topic_refresh_secs": 2, "properties": CLIENT_PROPERTIES}
         destination = {"base_url": api_url, "client_id": DEFAULT_CLIENT_ID, "api_key_env": KEY_VARIABLE}
         return {
             **SETTINGS,
             "mapping": str(MAPPING),
-            "kafka": {"bootstrap_servers": rig.broker.bootstrap, "topic_refresh_secs": 2},
+            "kafka": kafka,
             "postgres": {"dsn": rig.postgres.dsn(rig.state)},
             "destinations": {"demo": destination},
             "operate": {"listen_host": "127.0.0.1", "listen_port": self._port, "shutdown_secs": 30},

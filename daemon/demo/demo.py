@@ -19,10 +19,10 @@ from types import FrameType
 
 import psycopg
 
-from daemon.demo.compare import Document, differences, expected_orders, kinds, report
+from daemon.demo.compare import compare
 from daemon.demo.daemon_process import QUIET_SECS, DaemonProcess
 from daemon.demo.figures import scrape
-from daemon.demo.process import RigError, wait_until
+from daemon.demo.process import RigError
 from daemon.demo.shop.shop import Shop
 from daemon.demo.stack import Stack
 from daemon.demo.view import View
@@ -30,7 +30,6 @@ from daemon.errors import OrderSyncError
 from daemon.sandbox.client import SandboxAdmin
 from daemon.sandbox.server import SandboxServer
 
-VOID_TAG = "Cancelled"
 PAST_ORDERS = 150
 ACTIONS_PER_SEC = 20.0
 INTERRUPTED = 130
@@ -103,12 +102,12 @@ def _demo(view: View, trade: Trade, home: Path, duration: float | None, *, sabot
         daemon = DaemonProcess(home, rig, sandbox.url)
         _trade(view, trade, duration, daemon, shop, api)
         view.say("the shop is closed; a second daemon catches up")
-        _await_debezium(rig, oms)
+        rig.await_connector()
         daemon.catch_up(view.say)
         if sabotage:
             flipped = api.flip()
             view.say(f"sabotage: {flipped['attribute']} of {flipped['order_id']} was changed at the API")
-        return _compare(view, oms, api)
+        return compare(oms, api, view.say)
 
 
 def _trade(
@@ -133,31 +132,3 @@ def _trade(
         work.result()
     except psycopg.Error as error:
         raise RigError(f"the shop's database connection failed: {error}") from error
-
-
-def _await_debezium(rig: Stack, oms: psycopg.Connection) -> None:
-    """Wait until all that was committed in the OMS is in Kafka: Debezium confirms the log up to a later change."""
-    row = oms.execute("select pg_current_wal_lsn()").fetchone()
-    oms.execute("update products set updated_at = clock_timestamp() where id = 1")
-
-    def confirmed() -> bool:
-        found = oms.execute(
-            "select bool_and(confirmed_flush_lsn > %s) from pg_replication_slots where database = %s",
-            [row and row[0], rig.oms],
-        ).fetchone()
-        return bool(found and found[0])
-
-    wait_until(confirmed, "Debezium's confirmation of the last change", timeout=60)
-
-
-def _compare(view: View, oms: psycopg.Connection, api: SandboxAdmin) -> int:
-    held = api.orders()
-
-    def before_void(order_id: str) -> Document | None:
-        documents = [version.document for version in api.versions(order_id)]
-        sent = [one for one in documents if VOID_TAG not in one.get("order_tags", [])]
-        return sent[-1] if sent else None
-
-    expected = expected_orders(oms)
-    found = differences(expected, held, before_void=before_void, void_tag=VOID_TAG)
-    return report(len(expected), found, kinds(oms, held), view.say)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from daemon.demo.broker import Broker, create_topic
+from daemon.demo.broker import CLIENT_PROPERTIES, Broker, create_topic
 from daemon.demo.connect import Connect, postgres_connector
 from daemon.demo.postgres import PostgresAt, PostgresServer
-from daemon.demo.process import RigError
+from daemon.demo.process import RigError, wait_until
 
 __all__ = [
+    "CLIENT_PROPERTIES",
     "Broker",
     "Connect",
     "PostgresAt",
@@ -72,3 +73,21 @@ class Stack:
         """Start Debezium over the OMS database, whose tables must exist (underscores in names stand for dots)."""
         self._note("starting Debezium")
         self.connect.start_connector(postgres_connector(self.postgres.dsn(self.oms), prefix=self.oms, **properties))
+
+    def await_connector(self, *, timeout: float = 60.0) -> None:
+        """Return once all that is committed in the OMS is in Kafka: Debezium has confirmed the log up to here.
+
+        It does so with the next event it sends, which this or its heartbeat brings about.
+        """
+        with closing(self.postgres.connect(self.oms)) as connection:
+            here = connection.execute("select pg_current_wal_lsn()").fetchone()
+            connection.execute("update products set updated_at = clock_timestamp() where id = 1")
+
+            def confirmed() -> bool:
+                row = connection.execute(
+                    "select bool_and(confirmed_flush_lsn > %s) from pg_replication_slots where database = %s",
+                    [here and here[0], self.oms],
+                ).fetchone()
+                return bool(row and row[0])
+
+            wait_until(confirmed, "Debezium's confirmation of the last change", timeout=timeout)

@@ -65,10 +65,7 @@ def _screen(left_secs: float | None, figures: Figures | None, shop: Mapping[str,
 
 def _rows(figures: Figures) -> Iterator[tuple[str, str]]:
     yield "lag", f"{figures.lag_messages:.0f} messages ({figures.folded:.0f} folded)"
-    yield (
-        "freshness",
-        f"p50 {_secs(figures.freshness_p50_secs)}, p95 {_secs(figures.freshness_p95_secs)} after the commit",
-    )
+    yield "freshness", f"{_freshness(figures)} from commit to accept"
     yield "oldest owed", _secs(figures.oldest_owed_secs)
     yield "orders", _counts({name: int(count) for name, count in figures.orders.items()})
     yield "accepted", f"{figures.accepted:.0f} orders; {figures.unchanged:.0f} unchanged, not sent"

@@ -46,6 +46,9 @@ class Normaliser:
         order = self._object(values, ORDER, "", "")
         if "time_of_purchase" in order and self._offset:
             order["time_of_purchase"] = format_time(parse_time(order["time_of_purchase"]) + self._offset)
+        if order.get("discount_amount", 0) < 0:
+            order["discount_amount"] = -order["discount_amount"]
+            self.oddities.append(Oddity.DISCOUNT_SIGN)
         for name in ("discount_codes", "order_tags"):
             order.setdefault(name, [])
         self._contact(order)

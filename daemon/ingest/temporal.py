@@ -6,8 +6,9 @@ zeros. Converters raise `UnreadableError`.
 
 from __future__ import annotations
 
+import functools
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from daemon.ingest.change import ColumnValue
@@ -15,7 +16,6 @@ from daemon.ingest.values import Converter, misfit
 
 MILLIS, MICROS, NANOS = 10**3, 10**6, 10**9
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86_400
 _INFINITE_TIMESTAMP = 9_223_372_036_825_200_000  # the driver's stand-in for infinity, and all beyond it
@@ -89,7 +89,8 @@ def time_of_day(per_second: int) -> Converter:
         seconds, rest = divmod(abs(value), per_second)
         minutes, second = divmod(seconds, 60)
         sign = "-" if value < 0 else ""
-        return f"{sign}{minutes // 60:02}:{minutes % 60:02}:{second:02}{_rest(rest, per_second)}"
+        fraction = _rest(rest, per_second) if rest else ""
+        return f"{sign}{minutes // 60:02}:{minutes % 60:02}:{second:02}{fraction}"
 
     return convert
 
@@ -140,14 +141,12 @@ def _timestamp_text(count: int, per_second: int) -> str:
     if abs(count) >= _INFINITE_TIMESTAMP:
         return _INFINITIES[count < 0]
     seconds, rest = divmod(count, per_second)
-    try:
-        text = (_EPOCH + timedelta(seconds=seconds)).isoformat()[:-6]
-    except OverflowError:
-        days, second = divmod(seconds, _DAY_SECONDS)
-        text = f"{_date_text(days)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    return text + _rest(rest, per_second)
+    days, second = divmod(seconds, _DAY_SECONDS)
+    clock = f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return _date_text(days) + clock + (_rest(rest, per_second) if rest else "")
 
 
+@functools.lru_cache(maxsize=4096)
 def _date_text(days: int) -> str:
     try:
         return date.fromordinal(_EPOCH_ORDINAL + days).isoformat()
@@ -163,7 +162,7 @@ def _far_date_text(days: int) -> str:
 
 
 def _rest(rest: int, per_second: int) -> str:
-    return _fraction(f"{per_second + rest}"[1:]) if rest else ""
+    return "." + str(per_second + rest)[1:].rstrip("0")
 
 
 def _fraction(digits: str | None) -> str:

@@ -22,7 +22,7 @@ Converter: TypeAlias = Callable[[Any], ColumnValue]
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _MAX_DIGITS, _MAX_SCALE = 131_072, 16_383  # before and after the point
 _SAFE_DIGITS = 16  # up to 15 digits and a point, a float's shortest text is the number that was written
-_SAFE_INTEGER = 2**53
+_SAFE_INTEGER = 2.0**53
 _JSON_TYPES = {
     str: "a string",
     bool: "a boolean",
@@ -65,9 +65,10 @@ def decimal_number(value: Any) -> ColumnValue:
             raise misfit(value, "a decimal (decimal.handling.mode is declared as string or double)") from None
         return number if number.is_finite() and "E" not in value and "e" not in value else plain(number)
     if type(value) is float:
-        if abs(value) >= _SAFE_INTEGER or len(repr(value)) > _SAFE_DIGITS:
+        text = repr(value)
+        if len(text) > _SAFE_DIGITS or not -_SAFE_INTEGER < value < _SAFE_INTEGER:
             raise InexactError
-        return Decimal(int(value)) if value.is_integer() else plain(Decimal(repr(value)))
+        return Decimal(int(value)) if value.is_integer() else plain(Decimal(text)) if "e" in text else Decimal(text)
     if type(value) is int:
         return Decimal(value)
     if type(value) is Decimal:
@@ -79,11 +80,11 @@ def decimal_number(value: Any) -> ColumnValue:
 
 def unscaled(scale: int) -> Converter:
     """Reads base64 of a big-endian two's complement integer, to be divided by 10^scale; also JSON numbers."""
-    step = _EXACT.scaleb(Decimal(1), -scale)
+    shift, step = Decimal(-scale), _EXACT.scaleb(Decimal(1), -scale)
 
     def convert(value: Any) -> ColumnValue:
         if type(value) is str:
-            number = _EXACT.scaleb(_integer(value), -scale)
+            number = _integer(value).scaleb(shift, _EXACT)
             return number if scale >= 0 else plain(number)
         written = decimal_number(value)
         if isinstance(written, Decimal) and scale > 0:

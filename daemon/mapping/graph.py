@@ -183,10 +183,10 @@ class Graph:
             raise Fault(f"the key of {one.link.name} cannot be told: {error}") from error
         stored = self._stored.get((one.target, key))
         if stored is None:
-            if self._final:
-                self.missing.add((one.target, key))
-            elif one.required:
+            if one.required and not self._final:
                 raise AbsentRow(f"{one.target} {key}, looked up by {one.link.name}")
+            if one.required:
+                self.missing.add((one.target, key))
             return empty
         return empty if stored.deleted else self._row(stored)
 

@@ -261,7 +261,11 @@ def test_show_tells_the_whole_order(project: Project, sql: psycopg.Connection) -
     assert found["document"]["purchase_total"] == 20.5
     assert found["document"]["customer_email"] == "jane@example.com"
     assert found["accepted"]["main"]["purchase_total"] == 20.5
-    assert [(row["source"], row["key"]) for row in found["rows"]] == [("orders", "7"), ("lines", "1")]
+    assert [(row["source"], row["key"], row["looked_up"]) for row in found["rows"]] == [
+        ("orders", "7", False),
+        ("lines", "1", False),
+        ("customers", "3", True),
+    ]
     assert [(row["revision"], row["outcome"]) for row in found["requests"]] == [(2, "accepted")]
     [record] = found["records"]
     assert record["held_by"][0].endswith("when its quiet period or maximum wait ends")

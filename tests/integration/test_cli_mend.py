@@ -146,3 +146,23 @@ def test_rejects_show_of_an_unknown_id(project: Project, sql: psycopg.Connection
     ran = project("rejects", "show", "404")
     assert ran.code == 2
     assert "reject 404: there is none; `order-sync rejects list` shows the open ones" in ran.err
+
+
+def test_rejects_retry_folds_what_can_be_read_now(project: Project, sql: psycopg.Connection, reject: int) -> None:
+    """A message that is Debezium's after all is folded and resolved; one that is not stays a reject, and both are said."""
+    value = (
+        '{"before": null, "after": {"id": 5, "status": "paid"}, "op": "c", "ts_ms": 1, "source": {"connector": "x"}}'
+    )
+    sql.execute("insert into origin (topic, topic_id, partition) values ('shop.orders', 'x', 2)")
+    sql.execute("insert into kafka_position (origin, next_offset) select id, 20 from origin")
+    sql.execute(
+        'insert into rejected_message (topic, topic_id, partition, "offset", reason, detail, key, value)'
+        " values ('shop.orders', 'x', 2, 10, 'bad_value', 'total', '{\"id\":5}', %s)",
+        [value.encode()],
+    )
+    counts = project("rejects", "retry", "--all", "--json").json()
+    assert (counts["folded"], counts["rejected"]) == (1, 1)
+    assert [row["id"] for row in project("rejects", "list", "--json").json()] == [reject]
+    assert '"status": "paid"' in project("rows", "orders", "--key", "5").out
+    [(_, command, _, affected)] = actions(sql)
+    assert (command, affected) == ("rejects retry", 1)

@@ -128,7 +128,7 @@ def project(tmp_path: Path, database: Any) -> Iterator[str]:
             'insert into order_sync.source_row (source, key, origin, "offset", columns)'
             " select 1, n::text, 1, n, '{}' from generate_series(1, 5000) n"
         )
-    yield str(path)
+    return str(path)
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(project: str) -> None:

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
-from daemon.settings import Destination, Section, Settings, load_settings
+from daemon.settings import Destination, Section, Settings
+from daemon.settings_file import load_settings
 
 CONFIG = Path(__file__).parents[2] / "config"
 REFERENCE = CONFIG / "reference.yaml"

@@ -22,6 +22,7 @@ from daemon.cli.mask import MASKED, masked
         "client_ip",
         "zip",
         "billing_postcode",
+        "recipient",
     ],
 )
 def test_personal_names_are_masked(name: str) -> None:
@@ -31,7 +32,7 @@ def test_personal_names_are_masked(name: str) -> None:
     assert masked({name: None}) == {name: None}
 
 
-@pytest.mark.parametrize("name", ["id", "total", "shipping_cost", "description", "zipped", "recipient_id", "currency"])
+@pytest.mark.parametrize("name", ["id", "total", "shipping_cost", "description", "zipped", "script", "currency"])
 def test_other_names_are_not(name: str) -> None:
     """`ip` and `zip` count as whole words only."""
     assert masked({name: Decimal("1.50")}) == {name: Decimal("1.50")}

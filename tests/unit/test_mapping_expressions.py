@@ -172,4 +172,4 @@ def test_parsed_json_gives_no_python_attributes() -> None:
 def test_unforeseen_values_are_faults() -> None:
     """A value that trips Python itself is a fault of that order, told without the value."""
     with pytest.raises(Fault, match=r"cannot be worked out for these values \(TypeError\)"):
-        value("[1] in parse(x)", x="{}")
+        value("[x] in parse(x)", x="{}")

@@ -127,7 +127,7 @@ CASES: list[tuple[str, Any]] = [
     ("parse('[1.10, null]')", [Decimal("1.10"), None]),
     ("parse(none)", None),
     ("parse('')", None),
-    ("guest('Jo+shop@gmail.com')", "guest_6d8e8d1d6a27b8f2"),
+    ("guest('John.Doe+newsletters@gmail.com')", "guest_06a240d11cc201676da976f7b4934118"),
     ("guest(none)", None),
     ("guest(' ')", None),
 ]
@@ -137,10 +137,6 @@ CASES: list[tuple[str, Any]] = [
 def test_what_a_function_gives(text: str, expected: Any) -> None:
     """Every function, with null and blank among its arguments."""
     result = value(text)
-    if text.startswith("guest('"):
-        assert result.startswith("guest_")
-        assert len(result) == len("guest_") + 32
-        return
     assert result == expected
     assert type(result) is type(expected) or isinstance(expected, Decimal | int)
     assert not isinstance(result, float)
@@ -308,14 +304,8 @@ def test_many_columns_and_constants_in_memory(tmp_path: Path) -> None:
 
 def test_a_to_one_relation_within_the_order(tmp_path: Path) -> None:
     """A to-one relation to an owned source may match what is no key."""
-    mapping = load(
-        tmp_path,
-        SHOP,
-        (
-            "    many:\n      lines: {s",
-            '      gift: {source: lines, match: {order_id: id, kind: "=gift"}}\n    many:\n      lines: {s',
-        ),
-    )
+    gift = '\n      gift: {source: lines, match: {order_id: id, kind: "=gift"}}'
+    mapping = load(tmp_path, SHOP, ("match: {id: address_id}}", "match: {id: address_id}}" + gift))
     assert mapping.structure.sources["orders"].refs[-1].target == "addresses"
     order = graph_of(mapping, [*shop_rows()[:1], line_row(11, kind="x"), line_row(12, kind="gift")]).order
     assert order.attribute("gift").column("sku") == "S12"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import SettingsError
-from daemon.settings import Destination, Settings, load_settings
+from daemon.settings import Destination, Settings
+from daemon.settings_file import load_settings
 
 MINIMAL = """\
 mapping: mapping.yaml

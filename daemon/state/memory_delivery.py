@@ -1,0 +1,448 @@
+"""The memory twin of the delivery store, held to it by one contract suite. Its clock is a parameter.
+
+`touch` and `put_row` stand in for ingest; everything else is `DeliveryState`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from daemon.errors import LeaseLost
+from daemon.mapping.rows import StoredRow
+from daemon.state.delivery_records import (
+    Counts,
+    DueOrder,
+    Fate,
+    Freshness,
+    Hold,
+    Holder,
+    Judgement,
+    Lease,
+    LedgerEntry,
+    OpenRequest,
+    Outgoing,
+    Settled,
+    Settlement,
+    Standing,
+    array_bytes,
+)
+from daemon.state.delivery_store import check_identity
+
+NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class OrderRecord:
+    """One order's record: the columns of order_sync. Times are epoch seconds."""
+
+    key: str
+    lane: int
+    due_at: float
+    revision: int = 1
+    first_change: float | None = None
+    first_commit: float | None = None
+    not_before: float = NEVER
+    settled_revision: int = 0
+    request: int | None = None
+    sent_revision: int = 0
+    sent_first_change: float | None = None
+    sent_first_commit: float | None = None
+    accepted_at: float | None = None
+    attempts: int = 0
+    ever_attempted: bool = False
+    send_alone: bool = False
+    voided: bool = False
+    vendor_order_id: str | None = None
+    digest: bytes | None = None
+    mapping_version: str | None = None
+    quarantine_revision: int | None = None
+    quarantine_mapping: str | None = None
+    quarantine_reason: str | None = None
+    quarantined_at: float | None = None
+    hold: Hold | None = None
+    hold_detail: str | None = None
+    hold_since: float | None = None
+    last_error: str | None = None
+    last_attempted: bytes | None = None
+    last_accepted: bytes | None = None
+
+    def owed(self) -> bool:
+        """Whether a delivery is owed."""
+        return self.revision > self.settled_revision
+
+    def due(self, now: float) -> bool:
+        """Whether it may be sent now."""
+        sendable = self.owed() and self.request is None and self.quarantine_revision != self.revision
+        return sendable and max(self.due_at, self.not_before) <= now
+
+    def hold_back(self, until: float) -> None:
+        """Not before then."""
+        self.not_before = max(self.not_before, until)
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One row of delivery_request."""
+
+    id: int
+    lane: int
+    epoch: int
+    size: int
+    keys: tuple[str, ...]
+    revisions: tuple[int, ...]
+    outcome: str | None = None
+    status: int | None = None
+    counts_until: float | None = None
+
+
+@dataclass(slots=True)
+class DestinationRecord:
+    """A destination with its lease, orders and requests."""
+
+    id: int
+    name: str
+    base_url: str
+    client_id: str
+    standing: Standing = field(default_factory=Standing)
+    paused_until: float = NEVER
+    epoch: int = 0
+    holder: UUID | None = None
+    expires_at: float = NEVER
+    orders: dict[str, OrderRecord] = field(default_factory=dict)
+    requests: dict[int, RequestRecord] = field(default_factory=dict)
+
+
+class MemoryDeliveryStore:
+    """See `DeliveryState` for what each method promises."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._destinations: dict[int, DestinationRecord] = {}
+        self._rows: dict[tuple[str, str], StoredRow] = {}
+        self._last_request = 0
+
+    # What ingest does
+
+    def put_row(self, row: StoredRow) -> None:
+        """The row as it is now."""
+        self._rows[row.source, row.key] = row
+
+    def touch(self, destination: int, key: str, *, lane: int = 0, due_in: float = 0.0) -> None:
+        """The order changed: owed, due in so many seconds."""
+        now = self._clock()
+        orders = self._destinations[destination].orders
+        record = orders.get(key)
+        if record is None:
+            orders[key] = OrderRecord(key, lane, now + due_in, first_change=now, first_commit=now)
+            return
+        record.lane = min(record.lane, lane) if record.owed() else lane
+        record.revision += 1
+        record.due_at = now + due_in
+        record.first_change = now if record.first_change is None else record.first_change
+        record.first_commit = now if record.first_commit is None else record.first_commit
+
+    def destination(self, destination: int) -> DestinationRecord:
+        """The destination itself, for a look."""
+        return self._destinations[destination]
+
+    # DeliveryState
+
+    async def register(self, name: str, base_url: str, client_id: str) -> int:
+        known = [
+            one
+            for one in self._destinations.values()
+            if one.name == name or (one.base_url, one.client_id) == (base_url, client_id)
+        ]
+        check_identity(name, base_url, client_id, [(one.name, one.base_url, one.client_id) for one in known])
+        if known:
+            return known[0].id
+        number = len(self._destinations) + 1
+        self._destinations[number] = DestinationRecord(number, name, base_url, client_id)
+        return number
+
+    async def take_lease(self, destination: int, holder: UUID, secs: float) -> Lease | None:
+        record, now = self._destinations[destination], self._clock()
+        if record.expires_at >= now:
+            return None
+        record.epoch += 1
+        record.holder, record.expires_at = holder, now + secs
+        return Lease(destination, record.epoch, holder)
+
+    async def renew_lease(self, lease: Lease, secs: float) -> None:
+        self._led(lease).expires_at = self._clock() + secs
+
+    async def release_lease(self, lease: Lease) -> None:
+        record = self._destinations[lease.destination]
+        if (record.epoch, record.holder) == (lease.epoch, lease.holder):
+            record.expires_at = NEVER
+
+    async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
+        record, now = self._led(lease), self._clock()
+        open_requests = [request for request in record.requests.values() if request.counts_until is None]
+        numbers = {request.id for request in open_requests}
+        for order in record.orders.values():
+            if order.request in numbers:
+                order.digest = None
+                order.hold_back(now + hold_secs)
+        ledger = [
+            LedgerEntry(request.lane, request.size, request.counts_until - now)
+            for request in record.requests.values()
+            if request.counts_until is not None and request.counts_until > now
+        ]
+        return [OpenRequest(one.id, one.lane, one.size, one.keys) for one in open_requests], ledger
+
+    async def standing(self, destination: int) -> Standing:
+        record = self._destinations[destination]
+        return replace(record.standing, pause_secs=max(record.paused_until - self._clock(), 0.0))
+
+    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+        record = self._led(lease)
+        record.standing = replace(standing, paused=record.standing.paused)
+        record.paused_until = self._clock() + standing.pause_secs if standing.pause_secs > 0 else NEVER
+
+    async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
+        now, away = self._clock(), frozenset(busy)
+        orders = self._destinations[destination].orders.values()
+        found = [order for order in orders if order.lane == lane and order.due(now) and order.key not in away]
+        found.sort(key=lambda order: max(order.due_at, order.not_before))
+        return [_due(order, now) for order in found[:limit]]
+
+    async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
+        now, orders = self._clock(), self._destinations[destination].orders
+        return [_due(orders[key], now) for key in sorted(set(keys)) if key in orders and orders[key].due(now)]
+
+    async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
+        found: dict[str, list[StoredRow]] = {root: [] for root in roots}
+        for row in self._rows.values():
+            if row.root is not None and row.root in found:
+                found[row.root].append(row)
+        return found
+
+    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
+        return [self._rows[name] for name in wanted if name in self._rows]
+
+    async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
+        orders = self._destinations[destination].orders
+        last = {key: orders[key].last_accepted or orders[key].last_attempted for key in keys if key in orders}
+        return {key: zlib.decompress(body) for key, body in last.items() if body is not None}
+
+    async def holders(self, destination: int, vendor_ids: Collection[str], root_source: str) -> dict[str, Holder]:
+        found = {}
+        for order in self._destinations[destination].orders.values():
+            if order.vendor_order_id is not None and order.vendor_order_id in vendor_ids:
+                row = self._rows.get((root_source, order.key))
+                gone = order.voided or order.hold is Hold.DELETED or (row is not None and row.deleted)
+                found[order.vendor_order_id] = Holder(
+                    order.key, order.vendor_order_id, gone, order.owed(), order.request is not None
+                )
+        return found
+
+    async def next_request(self) -> int:
+        self._last_request += 1
+        return self._last_request
+
+    async def reserve(
+        self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
+    ) -> list[str]:
+        record, now = self._led(lease), self._clock()
+        going = [order for order in orders if _can_go(record.orders, order)]
+        if not going:
+            return []
+        for order in going:
+            if order.take_over is not None:
+                self._give_up(record.orders[order.take_over], now)
+        record.requests[request] = RequestRecord(
+            request,
+            lane,
+            lease.epoch,
+            array_bytes(order.body for order in going),
+            tuple(order.key for order in going),
+            tuple(order.revision for order in going),
+        )
+        for order in going:
+            _put_in_flight(record.orders[order.key], order, request, mapping_version)
+        return [order.key for order in going]
+
+    def _give_up(self, order: OrderRecord, now: float) -> None:
+        order.vendor_order_id, order.digest = None, None
+        order.hold, order.hold_since = Hold.SUPERSEDED, now
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
+        record, now = self._led(lease), self._clock()
+        request = record.requests.get(settlement.request)
+        if request is None or request.counts_until is not None:
+            return []
+        request.outcome, request.status = settlement.outcome, settlement.status
+        request.counts_until = now + settlement.counts_secs
+        accepted = []
+        for one in settlement.orders:
+            order = record.orders.get(one.key)
+            if order is None or order.request != settlement.request:
+                continue
+            _land(order, one, now)
+            if one.fate is Fate.ACCEPTED:
+                commit = order.sent_first_commit
+                accepted.append(Freshness(one.key, order.lane, None if commit is None else now - commit))
+        return accepted
+
+    async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:
+        record, now, held = self._led(lease), self._clock(), []
+        for one in judgements:
+            order = record.orders.get(one.key)
+            if order is None or order.revision != one.revision or order.request is not None or not order.owed():
+                continue
+            _apply(order, one, mapping_version, now)
+            held.append(one.key)
+        return held
+
+    async def reopen(self, destination: int, keys: Collection[str], hold_secs: float) -> None:
+        now, orders = self._clock(), self._destinations[destination].orders
+        for order in (orders[key] for key in keys if key in orders):
+            order.revision += 1
+            order.digest = None
+            order.first_change = now if order.first_change is None else order.first_change
+            order.hold_back(now + hold_secs)
+
+    async def release_quarantines(self, lease: Lease, mapping_version: str, limit: int) -> int:
+        held = [
+            order
+            for _, order in sorted(self._led(lease).orders.items())
+            if order.quarantine_revision is not None and order.quarantine_mapping != mapping_version
+        ]
+        for order in held[:limit]:
+            order.quarantine_revision = None
+        return len(held[:limit])
+
+    async def counts(self, destination: int) -> Counts:
+        now = self._clock()
+        counts = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
+        oldest: dict[int, float] = {}
+        for order in self._destinations[destination].orders.values():
+            if not order.owed():
+                continue
+            state = _state(order)
+            counts[state] += 1
+            first = order.first_change
+            if first is None and order.request is not None:
+                first = order.sent_first_change
+            age = now - first if first is not None and order.quarantine_revision != order.revision else 0.0
+            oldest[order.lane] = max(oldest.get(order.lane, 0.0), age)
+        return Counts(counts, oldest)
+
+    def _led(self, lease: Lease) -> DestinationRecord:
+        record = self._destinations[lease.destination]
+        if (record.epoch, record.holder) != (lease.epoch, lease.holder):
+            raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+        return record
+
+
+def _state(order: OrderRecord) -> str:
+    if order.request is not None:
+        return "in_flight"
+    if order.quarantine_revision == order.revision:
+        return "quarantined"
+    if order.hold is Hold.WAITING:
+        return "waiting"
+    return "owed_backfill" if order.lane else "owed_live"
+
+
+def _due(order: OrderRecord, now: float) -> DueOrder:
+    waited = now - order.hold_since if order.hold is Hold.WAITING and order.hold_since is not None else 0.0
+    return DueOrder(
+        order.key,
+        order.lane,
+        order.revision,
+        now,
+        order.digest,
+        order.ever_attempted,
+        order.voided,
+        order.send_alone,
+        order.vendor_order_id,
+        waited,
+    )
+
+
+def _can_go(orders: dict[str, OrderRecord], going: Outgoing) -> bool:
+    order = orders.get(going.key)
+    if order is None or order.request is not None or order.quarantine_revision == order.revision:
+        return False
+    if not order.settled_revision < going.revision <= order.revision:
+        return False
+    return not any(
+        other.vendor_order_id == going.vendor_order_id
+        and other.key != going.key
+        and (other.key != going.take_over or other.request is not None)
+        for other in orders.values()
+    )
+
+
+def _put_in_flight(order: OrderRecord, going: Outgoing, request: int, mapping_version: str) -> None:
+    newer = order.revision > going.revision
+    order.request = request
+    order.sent_revision = going.revision
+    order.sent_first_change, order.sent_first_commit = order.first_change, order.first_commit
+    order.first_change = going.read_at if newer else None
+    order.first_commit = going.read_at if newer else None
+    order.digest = None
+    order.ever_attempted = True
+    order.vendor_order_id = going.vendor_order_id
+    order.mapping_version = mapping_version
+    order.last_attempted = zlib.compress(going.body, 1)
+
+
+def _older(one: float | None, other: float | None) -> float | None:
+    known = [time for time in (one, other) if time is not None]
+    return min(known, default=None)
+
+
+def _land(order: OrderRecord, end: Settled, now: float) -> None:
+    order.request = None
+    untouched = order.revision == order.sent_revision
+    order.digest = end.digest if end.fate in (Fate.ACCEPTED, Fate.NOT_SENT) and untouched else None
+    undone = (Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED)
+    order.ever_attempted = end.attempted_before if end.fate in undone else True
+    if end.hold_secs > 0:
+        order.hold_back(now + end.hold_secs)
+    if end.fate is Fate.ACCEPTED:
+        _accept(order, end, now)
+        return
+    order.first_change = _older(order.first_change, order.sent_first_change)
+    order.first_commit = _older(order.first_commit, order.sent_first_commit)
+    order.last_error = end.detail or order.last_error
+    if end.fate is Fate.QUARANTINED:
+        order.quarantine_revision = order.sent_revision
+        order.quarantine_mapping, order.quarantine_reason = order.mapping_version, end.reason
+        order.quarantined_at = now
+        order.attempts += 1
+        order.send_alone = True
+
+
+def _accept(order: OrderRecord, end: Settled, now: float) -> None:
+    order.settled_revision = max(order.settled_revision, order.sent_revision)
+    order.accepted_at, order.last_accepted, order.voided = now, order.last_attempted, end.void
+    order.attempts, order.send_alone = 0, False
+    order.hold = order.hold_detail = order.hold_since = order.last_error = None
+    order.quarantine_revision = order.quarantine_mapping = order.quarantine_reason = order.quarantined_at = None
+
+
+def _apply(order: OrderRecord, one: Judgement, mapping_version: str, now: float) -> None:
+    order.mapping_version = mapping_version
+    if one.recheck_secs > 0:
+        order.hold_back(now + one.recheck_secs)
+    if one.quarantine is not None:
+        order.quarantine_revision, order.quarantine_mapping = one.revision, mapping_version
+        order.quarantine_reason, order.quarantined_at = one.quarantine, now
+        order.last_error = one.detail
+        order.send_alone = order.send_alone or one.attempt
+        order.attempts += one.attempt
+        return
+    if one.hold is not order.hold:
+        order.hold_since = None if one.hold is None else now
+    order.hold, order.hold_detail = one.hold, one.detail
+    if one.settle:
+        order.settled_revision = one.revision
+        order.first_change = order.first_commit = None
+        order.quarantine_revision = order.quarantine_reason = order.last_error = None

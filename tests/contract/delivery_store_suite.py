@@ -1,0 +1,525 @@
+"""What every delivery store must do, told once for memory and for Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from daemon.errors import DestinationError, LeaseLost
+from daemon.mapping.rows import StoredRow
+from daemon.state.delivery_records import (
+    DeliveryState,
+    DueOrder,
+    Fate,
+    Hold,
+    Judgement,
+    Lease,
+    Outgoing,
+    Settled,
+    Settlement,
+    Standing,
+)
+
+URL = "http://api"
+VERSION = "mapping-1"
+
+
+class World:
+    """A store with one destination, and what ingest and an onlooker can do to it."""
+
+    store: DeliveryState
+    destination: int
+
+    def touch(self, key: str, *, lane: int = 0, due_in: float = -1.0) -> None:
+        """Ingest marks the order."""
+        raise NotImplementedError
+
+    def put_row(self, row: StoredRow) -> None:
+        """Ingest folds a row."""
+        raise NotImplementedError
+
+    def look(self, key: str) -> dict[str, Any]:
+        """The order's record: revision, settled_revision, request_id, digest (None or bytes), ever_attempted, first_change
+        (known or not), held (not_before lies ahead), hold, quarantine_revision, attempts, send_alone, voided,
+        vendor_order_id."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """An operator pauses the destination."""
+        raise NotImplementedError
+
+    async def lead(self, holder: UUID | None = None, secs: float = 60.0) -> Lease:
+        """Take the lease, which is free."""
+        lease = await self.store.take_lease(self.destination, holder or uuid4(), secs)
+        assert lease is not None
+        return lease
+
+    async def due(self, *, lane: int = 0, limit: int = 100, busy: tuple[str, ...] = ()) -> list[DueOrder]:
+        """The due orders of a lane."""
+        return await self.store.due(self.destination, lane, limit, busy)
+
+    async def send(self, lease: Lease, *keys: str, body: bytes = b"{}") -> int:
+        """Put due orders in flight; the request."""
+        due = await self.store.due_among(self.destination, keys)
+        assert {one.key for one in due} == set(keys)
+        request = await self.store.next_request()
+        going = [Outgoing(one.key, one.revision, one.read_at, f"V-{one.key}", body) for one in due]
+        assert sorted(await self.store.reserve(lease, request, 0, going, VERSION)) == sorted(keys)
+        return request
+
+    async def end(
+        self, lease: Lease, request: int, fate: Fate, *keys: str, counts_secs: float = 60.0, **each: Any
+    ) -> list[str]:
+        """Settle a request with one fate for all; the accepted keys."""
+        orders = tuple(Settled(key, fate, **each) for key in keys)
+        accepted = await self.store.settle(
+            lease, Settlement(request, fate.value, 200 if fate is Fate.ACCEPTED else None, None, counts_secs, orders)
+        )
+        return [one.key for one in accepted]
+
+
+Scenario = Callable[[World], Awaitable[None]]
+Play = Callable[[Scenario], None]
+
+
+class DeliveryStoreSuite:
+    """Subclasses give the fixture `play`, which runs a scenario in a fresh world."""
+
+    @pytest.fixture
+    def play(self) -> Play:
+        raise NotImplementedError
+
+    def test_destination_keeps_its_number(self, play: Play) -> None:
+        """The same pairing of name and identity is the same destination."""
+
+        async def scenario(world: World) -> None:
+            assert await world.store.register("d", URL, "c") == world.destination
+            assert await world.store.register("e", URL, "other") != world.destination
+
+        play(scenario)
+
+    @pytest.mark.parametrize(("name", "client"), [("d", "other"), ("other", "c")])
+    def test_changed_identity_is_refused(self, play: Play, name: str, client: str) -> None:
+        """Neither a name with another identity nor an identity under another name is let in."""
+
+        async def scenario(world: World) -> None:
+            with pytest.raises(DestinationError, match=f"destinations.{name}"):
+                await world.store.register(name, URL, client)
+
+        play(scenario)
+
+    def test_lease_has_one_holder_until_it_is_returned(self, play: Play) -> None:
+        """Nobody takes a lease that is held; a returned one starts a new epoch."""
+
+        async def scenario(world: World) -> None:
+            first = await world.lead()
+            assert await world.store.take_lease(world.destination, uuid4(), 60) is None
+            await world.store.renew_lease(first, 60)
+            await world.store.release_lease(first)
+            second = await world.lead()
+            assert second.epoch == first.epoch + 1
+            await world.store.release_lease(first)  # not its own any more: no effect
+            assert await world.store.take_lease(world.destination, uuid4(), 60) is None
+
+        play(scenario)
+
+    def test_old_epoch_changes_nothing(self, play: Play) -> None:
+        """Whoever lost the lease can neither renew it, nor send, nor settle, nor judge, nor remember."""
+
+        async def scenario(world: World) -> None:
+            old = await world.lead()
+            world.touch("1")
+            world.touch("2")
+            request = await world.send(old, "1")
+            due = (await world.due())[0]
+            await world.store.release_lease(old)
+            await world.lead()
+            attempts: list[Callable[[], Awaitable[object]]] = [
+                lambda: world.store.renew_lease(old, 60),
+                lambda: world.store.inherit(old, 1),
+                lambda: world.end(old, request, Fate.ACCEPTED, "1", digest=b"x"),
+                lambda: world.store.reserve(old, 99, 0, [Outgoing(due.key, due.revision, 0, "V", b"{}")], VERSION),
+                lambda: world.store.judge(old, [Judgement(due.key, due.revision, settle=True)], VERSION),
+                lambda: world.store.save_standing(old, Standing(halted="x")),
+                lambda: world.store.release_quarantines(old, VERSION, 10),
+            ]
+            for attempt in attempts:
+                with pytest.raises(LeaseLost):
+                    await attempt()
+            assert world.look("1")["request_id"] == request
+            assert world.look("1")["settled_revision"] == 0
+            assert world.look("2")["request_id"] is None
+            assert (await world.store.standing(world.destination)).halted is None
+
+        play(scenario)
+
+    def test_due_orders_come_by_lane_longest_due_first(self, play: Play) -> None:
+        """Only orders whose time has come, of one lane, without the busy ones, up to the limit."""
+
+        async def scenario(world: World) -> None:
+            world.touch("b", due_in=-2)
+            world.touch("a", due_in=-1)
+            world.touch("c", due_in=-3)
+            world.touch("later", due_in=60)
+            world.touch("old", lane=1)
+            assert [one.key for one in await world.due()] == ["c", "b", "a"]
+            assert [one.key for one in await world.due(limit=2)] == ["c", "b"]
+            assert [one.key for one in await world.due(busy=("c",))] == ["b", "a"]
+            assert [one.key for one in await world.due(lane=1)] == ["old"]
+            assert [one.key for one in await world.store.due_among(world.destination, ["later", "a", "?"])] == ["a"]
+
+        play(scenario)
+
+    def test_order_in_flight_is_not_due(self, play: Play) -> None:
+        """An order is named by one request at a time, however often it changes meanwhile."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            due = (await world.due())[0]
+            await world.send(lease, "1")
+            world.touch("1")
+            assert await world.due() == []
+            second = await world.store.next_request()
+            again = Outgoing("1", due.revision + 1, due.read_at, "V-1", b"{}")
+            assert await world.store.reserve(lease, second, 0, [again], VERSION) == []
+
+        play(scenario)
+
+    def test_acceptance_settles_the_revision_that_was_sent(self, play: Play) -> None:
+        """A change in flight stays owed, and nothing is taken for known about the document at the API."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            world.touch("2")
+            request = await world.send(lease, "1", "2")
+            assert world.look("1")["digest"] is None
+            world.touch("1")
+            assert sorted(await world.end(lease, request, Fate.ACCEPTED, "1", "2", digest=b"x")) == ["1", "2"]
+            changed, calm = world.look("1"), world.look("2")
+            assert (changed["revision"], changed["settled_revision"], changed["digest"]) == (2, 1, None)
+            assert (calm["revision"], calm["settled_revision"], calm["digest"]) == (1, 1, b"x")
+            assert changed["first_change"]
+            assert not calm["first_change"]
+            assert [one.key for one in await world.due()] == ["1"]
+
+        play(scenario)
+
+    def test_first_change_moves_into_the_request_and_back(self, play: Play) -> None:
+        """A claimed order's first change is the request's; a failure restores the older of both."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            assert not world.look("1")["first_change"]
+            await world.end(lease, request, Fate.NOT_APPLIED, "1", attempted_before=False)
+            assert world.look("1")["first_change"]
+
+        play(scenario)
+
+    def test_settling_twice_changes_nothing(self, play: Play) -> None:
+        """The second settlement of one request is without effect, whatever it says."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            await world.end(lease, request, Fate.UNKNOWN, "1")
+            assert await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"x") == []
+            assert world.look("1")["settled_revision"] == 0
+
+        play(scenario)
+
+    def test_settlement_touches_only_orders_of_its_own_request(self, play: Play) -> None:
+        """An order that is in flight by a later request is not settled by an earlier one."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            world.touch("2")
+            first = await world.send(lease, "1")
+            second = await world.send(lease, "2")
+            await world.end(lease, first, Fate.ACCEPTED, "1", "2", digest=b"x")
+            assert world.look("2")["request_id"] == second
+            assert world.look("2")["settled_revision"] == 0
+
+        play(scenario)
+
+    def test_unknown_outcome_holds_and_forgets_the_digest(self, play: Play) -> None:
+        """After an unanswered request the order is owed, held, attempted, and its digest is not trusted."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("1")
+            request = await world.send(lease, "1")
+            await world.end(lease, request, Fate.UNKNOWN, "1", digest=b"x", hold_secs=60.0, attempted_before=True)
+            record = world.look("1")
+            assert record["digest"] is None
+            assert record["held"]
+            assert record["ever_attempted"]
+            assert await world.due() == []
+            world.touch("1")  # a change does not override the fence
+            assert await world.due() == []
+
+        play(scenario)
+
+    def test_request_that_never_left_is_undone(self, play: Play) -> None:
+        """Known not sent: digest and first attempt are put back as they were."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            await world.end(lease, request, Fate.NOT_SENT, "1", attempted_before=False)
+            assert not world.look("1")["ever_attempted"]
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("1")
+            due = (await world.due())[0]
+            assert due.digest == b"x"
+            request = await world.send(lease, "1")
+            await world.end(lease, request, Fate.NOT_SENT, "1", digest=due.digest, attempted_before=True)
+            assert world.look("1")["digest"] == b"x"
+            assert world.look("1")["ever_attempted"]
+            request = await world.send(lease, "1")
+            world.touch("1")
+            await world.end(lease, request, Fate.NOT_SENT, "1", digest=due.digest, attempted_before=True)
+            assert world.look("1")["digest"] is None  # touched in flight: perhaps re-opened, so not trusted
+
+        play(scenario)
+
+    def test_quarantine_holds_exactly_its_revision(self, play: Play) -> None:
+        """A refused order is not due until it changes; then it is sent alone, and acceptance clears all of it."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            await world.end(lease, request, Fate.QUARANTINED, "1", reason="rejected", attempted_before=False)
+            record = world.look("1")
+            assert (record["quarantine_revision"], record["attempts"]) == (1, 1)
+            assert not record["ever_attempted"]
+            assert await world.due() == []
+            world.touch("1")
+            due = (await world.due())[0]
+            assert due.send_alone
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            record = world.look("1")
+            assert (record["quarantine_revision"], record["attempts"], record["send_alone"]) == (None, 0, False)
+
+        play(scenario)
+
+    def test_quarantine_of_a_request_whose_order_changed_holds_nothing(self, play: Play) -> None:
+        """What was refused is the revision that was sent, not the one that came meanwhile."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            world.touch("1")
+            await world.end(lease, request, Fate.QUARANTINED, "1", reason="rejected")
+            assert [one.key for one in await world.due()] == ["1"]
+
+        play(scenario)
+
+    def test_quarantines_of_another_mapping_are_released_in_pages(self, play: Play) -> None:
+        """A quarantine holds under the mapping version that judged it."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("1", "2", "3"):
+                world.touch(key)
+            judged = [Judgement(key, 1, quarantine="invalid", detail="no") for key in ("1", "2", "3")]
+            assert sorted(await world.store.judge(lease, judged, VERSION)) == ["1", "2", "3"]
+            assert await world.due() == []
+            assert await world.store.release_quarantines(lease, VERSION, 2) == 0
+            assert await world.store.release_quarantines(lease, "mapping-2", 2) == 2
+            assert await world.store.release_quarantines(lease, "mapping-2", 2) == 1
+            assert len(await world.due()) == 3
+
+        play(scenario)
+
+    def test_judgement_holds_for_its_revision_only(self, play: Play) -> None:
+        """What was judged before a change says nothing about what is there now."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            world.touch("1")
+            assert await world.store.judge(lease, [Judgement("1", 1, settle=True)], VERSION) == []
+            assert await world.store.judge(lease, [Judgement("1", 2, settle=True, hold=Hold.HELD)], VERSION) == ["1"]
+            record = world.look("1")
+            assert (record["settled_revision"], record["hold"]) == (2, "held")
+            assert not record["first_change"]
+
+        play(scenario)
+
+    def test_waiting_order_is_looked_at_again_and_counts_its_wait(self, play: Play) -> None:
+        """A waiting order comes back at its re-check time; its wait is counted from the first one."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            assert (await world.due())[0].waited_secs == 0
+            wait = Judgement("1", 1, hold=Hold.WAITING, detail="no_root", recheck_secs=0.0)
+            await world.store.judge(lease, [wait], VERSION)
+            first = (await world.due())[0].waited_secs
+            await world.store.judge(lease, [wait], VERSION)
+            assert (await world.due())[0].waited_secs >= first
+            await world.store.judge(
+                lease, [Judgement("1", 1, hold=Hold.WAITING, detail="no_root", recheck_secs=60.0)], VERSION
+            )
+            assert await world.due() == []
+
+        play(scenario)
+
+    def test_open_requests_are_inherited_and_their_orders_held(self, play: Play) -> None:
+        """A new leader gets what the old one left open, and the ledger of what it settled."""
+
+        async def scenario(world: World) -> None:
+            old = await world.lead()
+            for key in ("1", "2"):
+                world.touch(key)
+            settled = await world.send(old, "1", body=b"x" * 10)
+            await world.end(old, settled, Fate.ACCEPTED, "1", digest=b"x")
+            left = await world.send(old, "2", body=b"x" * 20)
+            await world.store.release_lease(old)
+            new = await world.lead()
+            requests, ledger = await world.store.inherit(new, 60.0)
+            assert [(one.id, one.keys, one.size) for one in requests] == [(left, ("2",), 22)]
+            assert [entry.size for entry in ledger] == [12]
+            assert 50 < ledger[0].secs <= 60
+            assert world.look("2")["held"]
+            await world.end(new, left, Fate.UNKNOWN, "2")
+            assert world.look("2")["request_id"] is None
+            assert await world.due() == []
+            assert (await world.store.inherit(new, 60.0))[0] == []
+
+        play(scenario)
+
+    def test_reopened_order_is_owed_even_if_its_present_request_is_accepted(self, play: Play) -> None:
+        """What a late request may have overwritten is sent again: no later answer may settle it, nor its digest stand."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            await world.store.reopen(world.destination, ["1"], 60.0)
+            await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"x")
+            record = world.look("1")
+            assert record["revision"] > record["settled_revision"]
+            assert record["digest"] is None
+            assert record["held"]
+
+        play(scenario)
+
+    def test_vendor_id_has_one_holder(self, play: Play) -> None:
+        """No two orders are sent under one id, unless one that is gone makes room."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.put_row(StoredRow("orders", "1", "1", {}))
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("2")
+            due = (await world.due())[0]
+            number = await world.store.next_request()
+            plain = Outgoing("2", due.revision, due.read_at, "V-1", b"{}")
+            assert await world.store.reserve(lease, number, 0, [plain], VERSION) == []
+            holder = (await world.store.holders(world.destination, ["V-1"], "orders"))["V-1"]
+            assert (holder.key, holder.gone, holder.owed, holder.in_flight) == ("1", False, False, False)
+            world.put_row(StoredRow("orders", "1", "1", {}, deleted=True))
+            assert (await world.store.holders(world.destination, ["V-1"], "orders"))["V-1"].gone
+            taking = Outgoing("2", due.revision, due.read_at, "V-1", b"{}", take_over="1")
+            assert await world.store.reserve(lease, number, 0, [taking], VERSION) == ["2"]
+            assert world.look("1")["vendor_order_id"] is None
+            assert world.look("1")["hold"] == "superseded"
+            assert world.look("2")["vendor_order_id"] == "V-1"
+
+        play(scenario)
+
+    def test_last_document_is_the_accepted_one_else_the_attempted(self, play: Play) -> None:
+        """What is zeroed is what the API took, or may have taken."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1", body=b"first")
+            await world.end(lease, request, Fate.UNKNOWN, "1")
+            assert await world.store.last_documents(world.destination, ["1", "2"]) == {"1": b"first"}
+            request = await world.send(lease, "1", body=b"second")
+            await world.end(lease, request, Fate.ACCEPTED, "1", void=True)
+            world.touch("1")
+            request = await world.send(lease, "1", body=b"third")
+            assert await world.store.last_documents(world.destination, ["1"]) == {"1": b"second"}
+            assert world.look("1")["voided"]
+
+        play(scenario)
+
+    def test_rows_come_by_order_and_by_key(self, play: Play) -> None:
+        """All rows of each order, and looked-up rows as far as there are any; numbers are exact."""
+
+        async def scenario(world: World) -> None:
+            world.put_row(StoredRow("orders", "1", "1", {"total": 10}))
+            world.put_row(StoredRow("lines", "9", "1", {"x": None}, frozenset({"y"})))
+            world.put_row(StoredRow("customers", "7", None, {"name": "Ada"}))
+            rows = await world.store.rows_of(["1", "2"])
+            assert sorted(row.source for row in rows["1"]) == ["lines", "orders"]
+            assert rows["2"] == []
+            line = next(row for row in rows["1"] if row.source == "lines")
+            assert line.unknown == {"y"}
+            found = await world.store.rows_at([("customers", "7"), ("customers", "8")])
+            assert [(row.key, row.columns) for row in found] == [("7", {"name": "Ada"})]
+
+        play(scenario)
+
+    def test_standing_is_remembered(self, play: Play) -> None:
+        """Halt, pause, failures and size survive; an operator's pause is never overwritten."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.pause()
+            await world.store.save_standing(lease, Standing(False, "401", 30.0, 3, 5000, VERSION))
+            standing = await world.store.standing(world.destination)
+            assert standing.paused
+            assert (standing.halted, standing.failures, standing.largest_body) == ("401", 3, 5000)
+            assert 25 < standing.pause_secs <= 30
+            assert standing.mapping_version == VERSION
+            await world.store.save_standing(lease, Standing())
+            standing = await world.store.standing(world.destination)
+            assert (standing.halted, standing.pause_secs, standing.failures) == (None, 0, 0)
+
+        play(scenario)
+
+    def test_counts_tell_owed_orders_by_state(self, play: Play) -> None:
+        """Every order that is not clean is counted once, under what it waits for."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("clean", "flying", "bad", "waiting", "live"):
+                world.touch(key)
+            world.touch("old", lane=1)
+            await world.end(lease, await world.send(lease, "clean"), Fate.ACCEPTED, "clean", digest=b"x")
+            await world.send(lease, "flying")
+            await world.store.judge(
+                lease,
+                [Judgement("bad", 1, quarantine="invalid"), Judgement("waiting", 1, hold=Hold.WAITING)],
+                VERSION,
+            )
+            counts = await world.store.counts(world.destination)
+            assert counts.orders == {
+                "owed_live": 1,
+                "owed_backfill": 1,
+                "in_flight": 1,
+                "quarantined": 1,
+                "waiting": 1,
+            }
+            assert set(counts.oldest_secs) == {0, 1}
+
+        play(scenario)

@@ -1,0 +1,61 @@
+"""The delivery store in memory keeps the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from delivery_store_suite import URL, DeliveryStoreSuite, Play, Scenario, World
+
+from daemon.mapping.rows import StoredRow
+from daemon.state.memory_delivery import MemoryDeliveryStore
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        self.store: MemoryDeliveryStore = MemoryDeliveryStore(time.time)
+
+    def touch(self, key: str, *, lane: int = 0, due_in: float = -1.0) -> None:
+        self.store.touch(self.destination, key, lane=lane, due_in=due_in)
+
+    def put_row(self, row: StoredRow) -> None:
+        self.store.put_row(row)
+
+    def pause(self) -> None:
+        record = self.store.destination(self.destination)
+        record.standing = replace(record.standing, paused=True)
+
+    def look(self, key: str) -> dict[str, Any]:
+        order = self.store.destination(self.destination).orders[key]
+        return {
+            "revision": order.revision,
+            "settled_revision": order.settled_revision,
+            "request_id": order.request,
+            "digest": order.digest,
+            "ever_attempted": order.ever_attempted,
+            "first_change": order.first_change is not None,
+            "held": order.not_before > time.time(),
+            "hold": order.hold and order.hold.value,
+            "quarantine_revision": order.quarantine_revision,
+            "attempts": order.attempts,
+            "send_alone": order.send_alone,
+            "voided": order.voided,
+            "vendor_order_id": order.vendor_order_id,
+        }
+
+
+class TestMemoryDeliveryStore(DeliveryStoreSuite):
+    @pytest.fixture
+    def play(self) -> Play:
+        def run(scenario: Scenario) -> None:
+            async def whole() -> None:
+                world = MemoryWorld()
+                world.destination = await world.store.register("d", URL, "c")
+                await scenario(world)
+
+            asyncio.run(whole())
+
+        return run

@@ -1,0 +1,107 @@
+"""The delivery store on Postgres keeps the contract, and its claim reads due orders alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from delivery_store_suite import URL, DeliveryStoreSuite, Play, Scenario, World
+from fixtures.postgres import Database
+
+from daemon.mapping.rows import StoredRow
+from daemon.state.database import async_pool
+from daemon.state.delivery_store import PostgresDeliveryStore
+from daemon.state.queries import queries
+
+MARK = """
+insert into order_sync as o (destination, order_key, lane, first_change, last_change, first_commit, due_at)
+values (%(destination)s, %(key)s, %(lane)s, now(), now(), now(), now() + make_interval(secs => %(due_in)s))
+on conflict (destination, order_key) do update set revision = o.revision + 1, due_at = excluded.due_at,
+    lane = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
+    first_change = coalesce(o.first_change, now()), first_commit = coalesce(o.first_commit, now()), last_change = now()
+"""
+
+LOOK = """
+select revision, settled_revision, request_id, digest, ever_attempted, first_change is not null as first_change,
+       not_before > clock_timestamp() as held, hold, quarantine_revision, attempts, send_alone, voided, vendor_order_id
+from order_sync where destination = %s and order_key = %s
+"""
+
+
+class PostgresWorld(World):
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        connection.execute("set search_path to order_sync")
+        for source in ("orders", "lines", "customers"):
+            connection.execute("insert into source (name) values (%s)", [source])
+
+    def touch(self, key: str, *, lane: int = 0, due_in: float = -1.0) -> None:
+        self.connection.execute(MARK, {"destination": self.destination, "key": key, "lane": lane, "due_in": due_in})
+
+    def put_row(self, row: StoredRow) -> None:
+        self.connection.execute(
+            'insert into source_row (source, key, root, columns, unknown, deleted, origin, "offset")'
+            " select id, %s, %s, %s::jsonb, %s, %s, 1, 1 from source where name = %s"
+            " on conflict (source, key) do update set columns = excluded.columns, deleted = excluded.deleted",
+            [row.key, row.root, json.dumps(dict(row.columns)), sorted(row.unknown) or None, row.deleted, row.source],
+        )
+
+    def pause(self) -> None:
+        self.connection.execute("update destination set paused = true where id = %s", [self.destination])
+
+    def look(self, key: str) -> dict[str, Any]:
+        with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            found = cursor.execute(LOOK, [self.destination, key]).fetchone()
+        assert found is not None
+        return found
+
+
+@pytest.mark.postgres
+class TestPostgresDeliveryStore(DeliveryStoreSuite):
+    @pytest.fixture
+    def play(self, database: Database, connection: psycopg.Connection) -> Play:
+        def run(scenario: Scenario) -> None:
+            async def whole() -> None:
+                async with async_pool(database.settings) as pool:
+                    world = PostgresWorld(connection)
+                    world.store = PostgresDeliveryStore(pool, database.settings)
+                    world.destination = await world.store.register("d", URL, "c")
+                    await scenario(world)
+
+            asyncio.run(whole())
+
+        return run
+
+    def test_claim_reads_the_due_index_alone(self, play: Play) -> None:
+        """Finding 1000 due orders among 50,000 clean ones touches the partial index and those orders, no more."""
+
+        async def scenario(world: World) -> None:
+            assert isinstance(world, PostgresWorld)
+            connection = world.connection
+            connection.execute(
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, settled_revision)"
+                " select %s, i::text, 0, now(), now() - interval '1 minute', case when i %% 51 = 0 then 0 else 1 end"
+                " from generate_series(1, 51000) i",
+                [world.destination],
+            )
+            connection.execute("analyze order_sync")
+            parameters = {"destination": world.destination, "lane": 0, "busy": ["51", "102"], "limit": 1000}
+            plan = connection.execute(
+                "explain (analyze, buffers, format json) " + queries("delivery.sql")["due"], parameters
+            ).fetchone()
+            assert plan is not None
+            text = json.dumps(plan[0])
+            assert "order_sync_due" in text
+            assert "Seq Scan" not in text
+            removed = [node.get("Rows Removed by Filter", 0) for node in _nodes(plan[0][0]["Plan"])]
+            assert sum(removed) <= 2  # the busy ones
+            assert len(await world.due(limit=1000)) == 1000
+
+        play(scenario)
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", []) for node in _nodes(child))]

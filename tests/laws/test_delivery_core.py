@@ -1,0 +1,286 @@
+"""Laws of the delivery core under a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from delivery_bench import Bench, accepting, refusing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.delivery.verdict import Kind, Verdict
+from daemon.settings import Delivery
+from daemon.state.schedule import Lane
+
+OK = Verdict(Kind.ACCEPTED, 200, cause="200")
+
+
+def chosen(**changes: object) -> Delivery:
+    """Settings that do not get in the way, with changes."""
+    return Delivery(**({"resend_gap_secs": 0.0, "poll_interval_ms": 100} | changes))
+
+
+def test_named_orders_cost_three_requests_at_most() -> None:
+    """1000 orders with 7 bad ones that are named: 993 accepted, 7 in quarantine, at most 3 requests."""
+    bad = {f"{number:05}" for number in (0, 17, 18, 400, 401, 998, 999)}
+    bench = Bench(chosen(), refusing(bad, named=True))
+    bench.add(1000)
+    bench.run(60, done=bench.finished)
+    assert bench.quarantined() == bad
+    assert len(bench.accepted()) == 993
+    assert len(bench.arrivals) <= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unnamed_orders_are_found_by_bisection(seed: int) -> None:
+    """1000 orders with 7 bad ones that are not named: the same end, in 115 requests and 6 times the bytes at most."""
+    lot = random.Random(seed)
+    bad = {f"{number:05}" for number in lot.sample(range(1000), 7)}
+    bench = Bench(chosen(), refusing(bad, named=False))
+    bench.add(1000)
+    bench.run(600, done=bench.finished)
+    assert bench.quarantined() == bad
+    assert len(bench.accepted()) == 993
+    assert len(bench.arrivals) <= 115
+    assert sum(arrival.size for arrival in bench.arrivals) <= 6 * (1000 * 101 + 1)
+    assert bench.halts == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.sets(st.integers(0, 59), max_size=5), st.booleans(), st.integers(1, 4))
+def test_exactly_the_bad_orders_end_in_quarantine(count: int, bad: set[int], named: bool, slots: int) -> None:
+    """Whatever the place of bad orders and the number of requests in flight: they alone are quarantined, once each."""
+    bench = Bench(chosen(requests_in_flight=slots), refusing({f"{one:05}" for one in bad if one < count}, named=named))
+    bench.add(count)
+    bench.run(300, done=bench.finished)
+    expected = {f"{one:05}" for one in bad if one < count}
+    assert bench.quarantined() == expected
+    assert len(bench.accepted()) == count - len(expected)
+    assert all(order.attempts == (key in expected) for key, order in bench.orders.items())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_orders_all_bad_for_one_reason_halt_the_destination(named: bool) -> None:
+    """A mass of refusals is our fault: the destination halts and no order pays."""
+    everything = {f"{number:05}" for number in range(1000)}
+    bench = Bench(chosen(), refusing(everything, named=named))
+    bench.add(1000)
+    bench.run(50)
+    assert bench.quarantined() == set()
+    assert len(bench.halts) == 1
+    assert len(bench.arrivals) < 40
+    assert sum(order.attempts for order in bench.orders.values()) == 0
+
+
+def test_mass_of_orders_that_cannot_be_assembled_halts_too() -> None:
+    """A mapping that fails for every order is our fault, found before anything was sent."""
+    bench = Bench(chosen(), accepting)
+    bench.add(200)
+    bench.unassembled = dict.fromkeys(bench.orders, "invalid")
+    bench.run(50)
+    assert bench.quarantined() == set()
+    assert len(bench.halts) == 1
+    assert bench.arrivals == []
+
+
+def test_few_orders_that_cannot_be_assembled_are_quarantined() -> None:
+    """Single faults found before sending hold up nobody else."""
+    bench = Bench(chosen(), accepting)
+    bench.add(200)
+    bench.unassembled = {"00003": "invalid", "00150": "invalid"}
+    bench.run(50, done=bench.finished)
+    assert bench.quarantined() == {"00003", "00150"}
+    assert len(bench.accepted()) == 198
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 4), st.sampled_from([1.0, 10.0, 60.0]))
+def test_no_window_as_the_vendor_sees_it_exceeds_the_budget(lot: random.Random, slots: int, window: float) -> None:
+    """Whenever requests arrive between their start and their answer, no sliding window holds more than the budget."""
+    budget = 20_000
+    bench = Bench(
+        chosen(requests_in_flight=slots, budget_bytes=budget, max_request_bytes=6_000, budget_window_secs=window),
+        accepting,
+        latency=lambda: (lot.uniform(0.01, 5.0), lot.uniform(0.0, 5.0)),
+    )
+    bench.add(100, Lane.LIVE, size=lot.randint(50, 900), prefix="l")
+    bench.add(200, Lane.BACKFILL, size=lot.randint(50, 900), prefix="b")
+    bench.run(window * 10, done=bench.finished)
+    arrivals = sorted((arrival.at, arrival.size) for arrival in bench.arrivals)
+    for start, _ in arrivals:
+        assert sum(size for at, size in arrivals if start <= at <= start + window) <= budget
+    assert len(arrivals) >= 3
+
+
+def test_refused_requests_count_against_the_budget_too() -> None:
+    """Bytes that the vendor refused were bytes all the same."""
+    bench = Bench(
+        chosen(budget_bytes=20_000, max_request_bytes=10_000),
+        lambda _at, _ids, _size: Verdict(Kind.REJECTED, 400, cause="400"),
+    )
+    bench.add(2000, size=200)
+    bench.run(59)
+    assert sum(arrival.size for arrival in bench.arrivals) <= 20_000
+
+
+def test_live_orders_pass_a_backfill() -> None:
+    """While a backfill uses all it may, a live order waits for a poll and a request, not for the backfill."""
+    bench = Bench(chosen(budget_bytes=100_000, max_request_bytes=20_000), accepting)
+    bench.add(20_000, Lane.BACKFILL, size=200)
+    bench.run(20)
+    for number in range(10):
+        bench.add(1, Lane.LIVE, prefix=f"live{number}", due_at=bench.now)
+        bench.run(bench.now + 7)
+    live = [order for order in bench.orders.values() if order.lane is Lane.LIVE]
+    assert all(order.accepted_at is not None and order.accepted_at - order.due_at < 1.0 for order in live)
+
+
+def test_backfill_gets_its_share_of_a_busy_live_lane() -> None:
+    """With more live orders than the budget can take, the backfill still gets its minimum share, and live the rest."""
+    bench = Bench(chosen(budget_bytes=100_000, max_request_bytes=10_000, budget_window_secs=10.0), accepting)
+    bench.add(30_000, Lane.LIVE, size=200, prefix="l")
+    bench.add(30_000, Lane.BACKFILL, size=200, prefix="b")
+    bench.run(200)
+    sent = {lane: sum(one.size for one in bench.arrivals if one.lane is lane) for lane in Lane}
+    assert sent[Lane.BACKFILL] >= 0.08 * sum(sent.values())
+    assert sent[Lane.LIVE] >= 0.5 * sum(sent.values())
+
+
+def test_backfill_alone_uses_what_latency_allows() -> None:
+    """Without live traffic a backfill gets nearly all of the budget less the live share."""
+    bench = Bench(
+        chosen(budget_bytes=1_200_000, max_request_bytes=200_000, live_min_share=0.2), accepting, lambda: (0.25, 0.25)
+    )
+    bench.add(12_000, Lane.BACKFILL, size=500)
+    bench.run(300)
+    possible = 0.8 * 1_200_000 * 5 * 60 / 60.5
+    assert sum(arrival.size for arrival in bench.arrivals) >= 0.9 * possible
+
+
+def poisoned(bad: str) -> object:
+    """A vendor that answers 500 to everything that holds one order."""
+
+    def answer(_at: float, ids: Sequence[str], _size: int) -> Verdict:
+        return Verdict(Kind.UNKNOWN, 500, cause="500") if bad in ids else OK
+
+    return answer
+
+
+@pytest.mark.parametrize("count", [2, 10, 300])
+def test_poison_order_is_isolated_and_the_others_arrive(count: int) -> None:
+    """An order that makes every request fail with a 500 is found by halving, and judged only as others pass."""
+    bench = Bench(chosen(), poisoned("00001"))  # type: ignore[arg-type]
+    bench.add(count)
+    bench.run(5000, done=bench.finished)
+    assert bench.quarantined() == {"00001"}
+    assert len(bench.accepted()) == count - 1
+
+
+def test_lone_failing_order_without_others_is_not_judged() -> None:
+    """As long as nothing else passes, a failing order may as well be a vendor that is down."""
+    bench = Bench(chosen(), poisoned("00000"))  # type: ignore[arg-type]
+    bench.add(1)
+    bench.run(5000)
+    assert bench.quarantined() == set()
+    assert bench.state.circuit_open
+    bench.add(1, due_at=bench.now)
+    bench.run(bench.now + 5000, done=bench.finished)
+    assert bench.quarantined() == {"00000"}
+
+
+def test_vendor_that_is_down_costs_no_order_an_attempt() -> None:
+    """An hour without a connection: few requests, no attempts, and everything drains afterwards."""
+
+    def answer(at: float, _ids: Sequence[str], _size: int) -> Verdict:
+        return Verdict(Kind.NOT_SENT, cause="not_sent") if at < 3600 else OK
+
+    tries = []
+    bench = Bench(chosen(), lambda at, ids, size: (tries.append(at), answer(at, ids, size))[1])
+    bench.add(3000)
+    bench.run(3600)
+    assert len(tries) < 60
+    assert bench.state.circuit_open
+    bench.run(4500, done=bench.finished)
+    assert len(bench.accepted()) == 3000
+    assert not any(order.attempts for order in bench.orders.values())
+
+
+@pytest.mark.parametrize("kind", [Kind.UNKNOWN, Kind.REFUSED])
+def test_fault_that_is_not_the_orders_costs_no_attempt(kind: Kind) -> None:
+    """Ten minutes of 503 or 401: nothing is quarantined, probes are few, everything drains afterwards."""
+    status = 401 if kind is Kind.REFUSED else 503
+
+    def answer(at: float, _ids: Sequence[str], _size: int) -> Verdict:
+        return Verdict(kind, status, cause=str(status)) if at < 600 else OK
+
+    bench = Bench(chosen(), answer)
+    bench.add(5000)
+    bench.run(600)
+    assert len(bench.arrivals) < 40
+    bench.run(3000, done=bench.finished)
+    assert len(bench.accepted()) == 5000
+    assert not any(order.attempts for order in bench.orders.values())
+
+
+def test_forbidden_batch_is_told_from_a_forbidden_key() -> None:
+    """A 403 for one order alone ends in its quarantine, not in a halt for good."""
+
+    def answer(_at: float, ids: Sequence[str], _size: int) -> Verdict:
+        return Verdict(Kind.REFUSED, 403, cause="403") if "00001" in ids else OK
+
+    bench = Bench(chosen(), answer)
+    bench.add(40)
+    bench.run(100)
+    bench.add(5, due_at=bench.now, prefix="n")
+    bench.run(5000, done=bench.finished)
+    assert bench.quarantined() == {"00001"}
+    assert bench.state.halted is None
+
+
+def test_rate_limit_stops_every_request_for_as_long_as_it_asks() -> None:
+    """After a 429 nothing goes out before the time it named, in neither lane, and no order pays."""
+    answers = iter([Verdict(Kind.LIMITED, 429, pause_secs=37.0, cause="429")])
+    bench = Bench(chosen(), lambda _at, _ids, _size: next(answers, OK))
+    bench.add(3000)
+    bench.add(3000, Lane.BACKFILL, prefix="b")
+    bench.run(100, done=bench.finished)
+    limited = next(arrival.at for arrival in bench.arrivals if arrival.kind is Kind.LIMITED)
+    later = [arrival.at for arrival in bench.arrivals if arrival.at > limited + 0.3]
+    assert min(later) >= limited + 37.0
+    assert len(bench.accepted()) == 6000
+    assert not any(order.attempts for order in bench.orders.values())
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 4))
+def test_any_mix_of_answers_ends_with_every_order_accepted(lot: random.Random, slots: int) -> None:
+    """After any storm of answers other than refused orders all is accepted, and nothing was in flight twice."""
+    kinds = [
+        OK,
+        Verdict(Kind.UNKNOWN, 500, cause="500"),
+        Verdict(Kind.UNKNOWN, None, cause="timed_out"),
+        Verdict(Kind.NOT_SENT, cause="not_sent"),
+        Verdict(Kind.LIMITED, 429, pause_secs=3.0, cause="429"),
+        Verdict(Kind.TOO_LARGE, 413, cause="413"),
+        Verdict(Kind.REFUSED, 401, cause="401"),
+    ]
+
+    def answer(at: float, ids: Sequence[str], _size: int) -> Verdict:
+        verdict = lot.choice(kinds) if at < 800 else OK
+        lone = verdict.kind is Kind.TOO_LARGE and len(ids) == 1  # which would rightly be the order's own fault
+        return OK if lone else verdict
+
+    bench = Bench(
+        chosen(requests_in_flight=slots, max_orders_per_request=20),
+        answer,
+        latency=lambda: (lot.uniform(0.01, 2.0), lot.uniform(0.0, 2.0)),
+    )
+    bench.add(60, Lane.LIVE, prefix="l")
+    bench.add(60, Lane.BACKFILL, prefix="b")
+    bench.run(6000, done=bench.finished)
+    judged = {key: order.quarantined for key, order in bench.orders.items() if order.quarantined}
+    assert len(bench.accepted()) == 120 - len(judged)
+    assert all(str(reason).startswith("fails_") for reason in judged.values())
+    assert len(judged) <= 6
