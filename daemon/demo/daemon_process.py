@@ -64,7 +64,9 @@ class DaemonProcess:
         child = self.start("run")
         try:
             wait_until(
-                lambda: child.returncode is not None or scrape(self.metrics_url) is not None, "", timeout=READY_SECS
+                lambda: child.returncode is not None or scrape(self.metrics_url) is not None,
+                "order-sync run: an answer of its metrics",
+                timeout=READY_SECS,
             )
             if child.returncode is not None:
                 raise child.failure(f"ended with status {child.returncode}")
@@ -75,12 +77,15 @@ class DaemonProcess:
         finally:
             child.end()
 
-    def catch_up(self, say: Callable[[str], None]) -> None:
-        """Let a new process do all that is left."""
+    def catch_up(self, say: Callable[[str], None]) -> bool:
+        """Let a new process do all that is left. False, and said why, where it ends in another way than caught up."""
         child = self.start("run", "--until-caught-up")
         try:
-            if child.wait(CAUGHT_UP_SECS) not in CAUGHT_UP:
-                say(str(child.failure(f"--until-caught-up ended with {child.returncode}")))
+            if child.wait(CAUGHT_UP_SECS) in CAUGHT_UP:
+                return True
+            status = "is still busy" if child.returncode is None else f"ended with status {child.returncode}"
+            say(str(child.failure(f"--until-caught-up {status}")))
+            return False
         finally:
             child.end()
 

@@ -103,11 +103,11 @@ def _demo(view: View, trade: Trade, home: Path, duration: float | None, *, sabot
         _trade(view, trade, duration, daemon, shop, api)
         view.say("the shop is closed; a second daemon catches up")
         rig.await_connector()
-        daemon.catch_up(view.say)
+        caught_up = daemon.catch_up(view.say)
         if sabotage:
             flipped = api.flip()
             view.say(f"sabotage: {flipped['attribute']} of {flipped['order_id']} was changed at the API")
-        return compare(oms, api, view.say)
+        return compare(oms, api, view.say) or (0 if caught_up else 1)
 
 
 def _trade(

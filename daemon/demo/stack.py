@@ -77,11 +77,11 @@ class Stack:
     def await_connector(self, *, timeout: float = 60.0) -> None:
         """Return once all that is committed in the OMS is in Kafka: Debezium has confirmed the log up to here.
 
-        It does so with the next event it sends, which this or its heartbeat brings about.
+        It does so with the next event it sends: a logical message, which belongs to no table.
         """
         with closing(self.postgres.connect(self.oms)) as connection:
             here = connection.execute("select pg_current_wal_lsn()").fetchone()
-            connection.execute("update products set updated_at = clock_timestamp() where id = 1")
+            connection.execute("select pg_logical_emit_message(true, 'order-sync', '')")
 
             def confirmed() -> bool:
                 row = connection.execute(

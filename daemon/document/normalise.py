@@ -45,7 +45,7 @@ class Normaliser:
         self._digits = minor_digits(currency) if isinstance(currency, str) else 2
         order = self._object(values, ORDER, "", "")
         if "time_of_purchase" in order and self._offset:
-            order["time_of_purchase"] = format_time(parse_time(order["time_of_purchase"]) + self._offset)
+            self._shift(order)
         if order.get("discount_amount", 0) < 0:
             order["discount_amount"] = -order["discount_amount"]
             self.oddities.append(Oddity.DISCOUNT_SIGN)
@@ -65,6 +65,12 @@ class Normaliser:
             order[alias.name] = [item for index, item in enumerate(items) if item not in items[:index]]
         self._odd_sums(order)
         return order
+
+    def _shift(self, order: Values) -> None:
+        try:
+            order["time_of_purchase"] = format_time(parse_time(order["time_of_purchase"]) + self._offset)
+        except OverflowError:
+            self._breach("", "", "time_of_purchase", "is outside the calendar once the offset is added")
 
     def _item(self, values: Values, attributes: tuple[Attribute, ...], name: str, index: int) -> Values:
         return self._object(values, attributes, name, f"{name}[{index}]")

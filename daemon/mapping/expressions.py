@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 
 from jinja2 import nodes
@@ -129,8 +128,6 @@ class _Compiler:
         return result
 
     def _constant(self, value: Any) -> Compiled:
-        if isinstance(value, float):
-            value = Decimal(repr(value))
         return (lambda _: value), VALUE
 
     def _name(self, node: nodes.Name) -> Compiled:

@@ -60,7 +60,7 @@ def normalise_phone(text: str, region: str = "US") -> str | None:
 
     Letters are refused: libphonenumber turns 1-800-FLOWERS into digits, the reference does not. Extensions are dropped.
     """
-    if any(char.isalpha() for char in re.sub(r"(?i)\s*(ext\.?|x)\s*[0-9]+\s*$", "", text)):
+    if len(text) > 100 or any(char.isalpha() for char in re.sub(r"(?i)\s*(ext\.?|x)\s*[0-9]+\s*$", "", text)):
         return None
     try:
         number = phonenumbers.parse(text, region)
@@ -94,7 +94,9 @@ def is_email(text: str) -> bool:
 
 def is_phone(text: str) -> bool:
     """Whether this looks like a phone number: 7 to 15 digits and the usual signs between them."""
-    return _RAW_PHONE.fullmatch(text) is not None and 7 <= sum(char.isdigit() for char in text) <= 21
+    return (
+        len(text) <= 100 and _RAW_PHONE.fullmatch(text) is not None and 7 <= sum(char.isdigit() for char in text) <= 21
+    )
 
 
 def is_ip(text: str) -> bool:

@@ -374,6 +374,9 @@ def test_time_offset_and_customer_id(tmp_path: Path) -> None:
     outcome = assemble(mapping, changed(shop_rows(), "orders", "1", placed_at="2025-12-31T23:59:00Z"))
     assert order_of(outcome)["time_of_purchase"] == "2026-01-01T00:01:00Z"
     assert oddities(outcome) == [Oddity.CUSTOMER_ID_IS_EMAIL]
+    late = assemble(mapping, changed(shop_rows(), "orders", "1", placed_at="9999-12-31T23:59:00Z"))
+    assert isinstance(late, Invalid)
+    assert "outside the calendar" in late.problems[0]
 
 
 def test_optional_attributes(tmp_path: Path) -> None:
