@@ -117,7 +117,7 @@ class DeliveryLoop:
     def _forget_leadership(self) -> None:
         self._state = State(Policy(self._settings))
         self._assembly: Assembly | None = None
-        self._saved = Standing()
+        self._saved, self._saved_until = Standing(), 0.0
         self._releasing = False
         self._draining = False
         self._counted_at = float("-inf")
@@ -275,10 +275,10 @@ class DeliveryLoop:
         return actions
 
     async def _act(self) -> bool:
-        """Do what the core asks for, until it asks for nothing; whether it may ask again at once."""
+        """Do what the core asks for, until it asks for nothing or an answer came; whether it may ask again at once."""
         for _ in range(STEPS_PER_TURN):
-            if self._draining:
-                return False
+            if self._draining or any(task.done() for task in self._posts):
+                return not self._draining
             await self._led().keep(self._store, self._clock)
             actions = self._decide(Tick())
             if not actions:
@@ -431,10 +431,11 @@ class DeliveryLoop:
         standing = replace(core.standing_of(self._state, now), mapping_version=self._mapping.version)
         saved = self._saved
         same = replace(standing, pause_secs=0.0, paused=saved.paused) == replace(saved, pause_secs=0.0)
-        if same and (standing.pause_secs > 0) == (saved.pause_secs > 0):
+        until = now + standing.pause_secs if standing.pause_secs > 0 else 0.0
+        if same and abs(until - self._saved_until) < 1.0:
             return
         await self._store.save_standing(self._led().lease, standing)
-        self._saved = standing
+        self._saved, self._saved_until = standing, until
 
     async def _count(self) -> None:
         now = self._clock()

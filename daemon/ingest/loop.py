@@ -31,6 +31,8 @@ from daemon.state.ingest_store import Batch, FoldResult, IngestStore, TopicParti
 
 log = structlog.get_logger()
 
+CHORES_SECS = 5.0
+
 
 @dataclass(slots=True)
 class Gathered:
@@ -74,7 +76,7 @@ class IngestLoop:
         self._failures = 0
         self._not_before = 0.0
         self._revocations = 0
-        self._next_columns = 0.0
+        self._next_chores = 0.0
         self.caught_up = threading.Event()
         """Set once all that was in Kafka when consumption began is folded (ends are taken from EOF events)."""
 
@@ -202,7 +204,7 @@ class IngestLoop:
         self._recovered()
         self._ended |= self._pending.ends.keys()
         self._pending = Gathered()
-        self._note_columns()
+        self._keep_house()
 
     def _guard_rejects(self, work: DecodedBatch) -> None:
         """Halt a topic whose rejects exceed the budget, and take its messages out of the batch: they stay in Kafka."""
@@ -271,23 +273,25 @@ class IngestLoop:
             self._metrics.oddities_total.labels(reason=oddity).inc(count)
             log.warning("odd messages", topic=topic, oddity=oddity, count=count)
 
-    def _note_columns(self) -> None:
-        """Write down columns and types that messages showed for the first time."""
+    def _keep_house(self) -> None:
+        """Now and then: write down columns that messages showed for the first time, let old rejects go."""
         now = time.monotonic()
-        if now < self._next_columns:
+        if now < self._next_chores:
             return
-        self._next_columns = now + 5
+        self._next_chores = now + CHORES_SECS
         seen = {
             (source, name, kind)
             for source, columns in self._decoder.columns_seen().items()
             for name, kind in columns.items()
         }
-        if new := seen - self._columns:
-            try:
+        try:
+            if new := seen - self._columns:
                 self._store.see_columns(sorted(new))
-            except TryAgain:
-                return
-            self._columns |= new
+                self._columns |= new
+            if gone := self._store.purge_rejects(timedelta(days=self._settings.ingest.reject_keep_days)):
+                log.warning("old rejects removed", count=gone, keep_days=self._settings.ingest.reject_keep_days)
+        except TryAgain:
+            return
 
     def _tell(self) -> None:
         """Lag, readiness, and whether the beginning's backlog is done."""

@@ -32,7 +32,9 @@ join kafka_position p on p.origin = o.id
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
 insert into source_row as r
     (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
-select source, key, root, parent, refs::bigint[], deleted, lineage, origin, "offset", position::bigint[], committed,
+select source, key, root, parent, refs::bigint[], deleted, lineage, origin,
+       -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
+       case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
        first_seen, unknown::text[], columns::jsonb
 from unnest(
     %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
@@ -46,8 +48,7 @@ on conflict (source, key) do update set
     position   = coalesce(excluded.position, r.position),
     committed  = case when excluded.position is null then r.committed else excluded.committed end,
     origin     = excluded.origin,
-    -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
-    "offset"   = case when excluded.unknown = '{*}' then excluded."offset" - 1 else excluded."offset" end,
+    "offset"   = excluded."offset",
     first_seen = least(r.first_seen, excluded.first_seen),
     -- A delete and a reject do not say where the row belongs; a full image does, unless the way leads over another row.
     root       = case
@@ -78,7 +79,8 @@ on conflict (source, key) do update set
     changed    = r.deleted <> excluded.deleted
                  or r.unknown is distinct from excluded.unknown
                  or (not excluded.deleted and (excluded.unknown is not null or r.columns <> excluded.columns))
-where not (excluded.origin = r.origin and excluded."offset" <= r."offset")
+where not (excluded.origin = r.origin
+           and (excluded."offset" < r."offset" or (excluded."offset" = r."offset" and excluded.unknown is distinct from '{*}')))
   and not coalesce(
       excluded.lineage = r.lineage and excluded.position <= r.position and excluded.committed <= r.committed
       and not (excluded.origin = r.origin and excluded.position = r.position and excluded.committed = r.committed),
@@ -166,6 +168,12 @@ select origin, next_offset from kafka_position where origin = any(%(origin)b::in
 select topic, count(*) from rejected_message
 where resolved_at is null and rejected_at > clock_timestamp() - %(window)s::interval group by topic
 
+-- name: purge_rejects
+-- A page of rejects older than they are kept, resolved or not: their messages may still be in Kafka.
+delete from rejected_message where id in (
+    select id from rejected_message where rejected_at < clock_timestamp() - %(keep)s::interval order by id limit 1000
+)
+
 -- name: see_columns
 insert into source_column (source, name, type)
 select * from unnest(%(source)b::smallint[], %(name)b::text[], %(type)b::text[])
@@ -175,12 +183,12 @@ on conflict (source, name, type) do update set last_seen = clock_timestamp()
 select id, name from destination where name = any(%(names)s::text[])
 
 -- name: rejects_to_retry
--- The next page of open rejects, oldest first; another retry at work keeps its own.
+-- The next page of open rejects, oldest first. Two retries at once do no harm: what one folded is stale for the other.
 select r.id, r.topic, r.topic_id, r.partition, r."offset", r.message_ms, r.key, r.value, r.headers, o.id
 from rejected_message r
 join origin o on o.topic = r.topic and o.topic_id = r.topic_id and o.partition = r.partition
 where r.resolved_at is null and r.id > %(after)s and (%(ids)s::bigint[] is null or r.id = any(%(ids)s::bigint[]))
-order by r.id limit %(limit)s for update of r skip locked
+order by r.id limit %(limit)s
 
 -- name: resolve_rejects
 update rejected_message set resolved_at = clock_timestamp() where id = any(%(ids)s::bigint[])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -91,6 +91,9 @@ class IngestStore(Protocol):
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:
         """Unresolved rejects per topic within the window."""
+
+    def purge_rejects(self, keep: timedelta) -> int:
+        """Remove a page of rejects older than that; how many."""
 
     def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
         """Note (source, column, type) as seen."""
@@ -213,9 +216,9 @@ class PostgresIngestStore:
         6. keep the rejects;
         7. move the positions.
         """
+        self._learn_lineages(batch.rounds)
         result = FoldResult()
         with self._transaction() as cursor:
-            self._learn_lineages(cursor, batch.rounds)
             self._expect(cursor, batch.moves)
             self._apply(cursor, batch.rounds, result)
             self._keep(cursor, batch.rejects)
@@ -229,14 +232,15 @@ class PostgresIngestStore:
         rejects of those that failed again, by id. Returns the last id of the page (0: there was none) and what became
         of the resolved ones; one that a later change has overtaken is stale.
         """
-        result = FoldResult()
         with self._transaction() as cursor:
             cursor.execute(_SQL["rejects_to_retry"], {"after": after, "ids": ids and list(ids), "limit": limit})
             page = [(row[0], row[9], _message(row)) for row in cursor.fetchall()]
-            if not page:
-                return 0, result
-            rounds, resolved, failed = attempt(page)
-            self._learn_lineages(cursor, rounds)
+        result = FoldResult()
+        if not page:
+            return 0, result
+        rounds, resolved, failed = attempt(page)
+        self._learn_lineages(rounds)
+        with self._transaction() as cursor:
             self._apply(cursor, rounds, result)
             cursor.execute(_SQL["resolve_rejects"], {"ids": resolved})
             cursor.execute(
@@ -276,6 +280,11 @@ class PostgresIngestStore:
             cursor.execute(_SQL["recent_rejects"], {"window": window})
             return dict(cursor.fetchall())
 
+    def purge_rejects(self, keep: timedelta) -> int:
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["purge_rejects"], {"keep": keep})
+            return cursor.rowcount
+
     def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
         rows = [(self._sources[source], name, kind) for source, name, kind in seen]
         with self._transaction() as cursor:
@@ -289,28 +298,23 @@ class PostgresIngestStore:
             self._connection.close()
             self._connection = None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Cursor]:
-        try:
-            with transaction(self._connected(), self._settings) as cursor:
-                yield cursor
-        except BaseException:
-            # What was learned in a transaction that is rolled back is not there.
-            self._lineages.clear()
-            raise
+    def _transaction(self) -> AbstractContextManager[Cursor]:
+        return transaction(self._connected(), self._settings)
 
     def _connected(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = connect(self._settings)
         return self._connection
 
-    def _learn_lineages(self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]]) -> None:
+    def _learn_lineages(self, rounds: Sequence[Sequence[StagedRow]]) -> None:
+        """In a transaction of its own: a lineage that two folds meet at once makes neither wait for the other's end."""
         identities = {row.mark.lineage for rows in rounds for row in rows}
         missing = sorted(identity for identity in identities if identity is not None and identity not in self._lineages)
         if missing:
-            cursor.execute(_SQL["register_lineages"], {"identities": missing})
-            cursor.execute(_SQL["read_lineages"], {"identities": missing})
-            self._lineages.update({identity: number for number, identity in cursor.fetchall()})
+            with self._transaction() as cursor:
+                cursor.execute(_SQL["register_lineages"], {"identities": missing})
+                cursor.execute(_SQL["read_lineages"], {"identities": missing})
+                self._lineages.update({identity: number for number, identity in cursor.fetchall()})
 
     def _expect(self, cursor: Cursor, moves: Sequence[Move]) -> None:
         cursor.execute(_SQL["lock_positions"], {"origin": [move.origin for move in moves]})

@@ -88,6 +88,9 @@ class MemoryIngestStore:
             counts[reject.message.topic] = counts.get(reject.message.topic, 0) + 1
         return counts
 
+    def purge_rejects(self, keep: timedelta) -> int:  # noqa: ARG002 - all of them are recent
+        return 0
+
     def see_columns(self, seen: Iterable[tuple[str, str, str]]) -> None:
         self.columns |= set(seen)
 

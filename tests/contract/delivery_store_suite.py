@@ -42,9 +42,7 @@ class World:
         raise NotImplementedError
 
     def look(self, key: str) -> dict[str, Any]:
-        """The order's record: revision, settled_revision, request_id, digest (None or bytes), ever_attempted, first_change
-        (known or not), held (not_before lies ahead), hold, quarantine_revision, attempts, send_alone, voided,
-        vendor_order_id."""
+        """The order's record by the names of its columns. first_change: known or not; held: not_before lies ahead."""
         raise NotImplementedError
 
     def pause(self) -> None:
@@ -404,7 +402,7 @@ class DeliveryStoreSuite:
         play(scenario)
 
     def test_reopened_order_is_owed_even_if_its_present_request_is_accepted(self, play: Play) -> None:
-        """What a late request may have overwritten is sent again: no later answer may settle it, nor its digest stand."""
+        """What a late request may have overwritten is sent again: no later answer settles it, no digest stands."""
 
         async def scenario(world: World) -> None:
             lease = await world.lead()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from daemon.errors import PositionsMoved
 from daemon.ingest.change import Change, Kind, Message, Reject, RejectReason
 from daemon.ingest.fold import Stager
@@ -93,7 +94,7 @@ class Rig:
         return self.store.fold(Batch(rounds, [], list(moves.values())))
 
 
-class Topics:
+class Events:
     """Makes changes, numbering offsets and positions upwards unless told otherwise."""
 
     def __init__(self) -> None:
@@ -109,8 +110,8 @@ class Topics:
         unavailable: tuple[str, ...] = (),
         partition: int = 0,
         offset: int | None = None,
-        position: tuple[int, ...] | None | str = "next",
-        committed_ms: int | None | str = "next",
+        position: tuple[int, ...] | str | None = "next",
+        committed_ms: int | str | None = "next",
         lineage: str | None = LINEAGE,
         snapshot: bool = False,
         old_key: str | None = None,
@@ -136,11 +137,6 @@ class Topics:
             old_key=old_key,
             new_key=new_key,
         )
-
-
-@pytest.fixture
-def topics() -> Topics:
-    return Topics()
 
 
 # (name, stored, new) as (topic id, partition, offset, lineage, position, committed); stale?
@@ -189,12 +185,17 @@ ONE_INCARNATION = [case for case in STALE_CASES if case[1][0] == case[2][0]]
 class IngestStoreSuite:
     """Subclass it and give the fixture `rig`."""
 
+    @pytest.fixture
+    def events(self) -> Events:
+        """A source of changes."""
+        return Events()
+
     @pytest.mark.parametrize(("stored", "new", "stale"), [c[1:] for c in STALE_CASES], ids=[c[0] for c in STALE_CASES])
-    def test_stale_rule(self, rig: Rig, topics: Topics, stored: tuple, new: tuple, stale: bool) -> None:
+    def test_stale_rule(self, rig: Rig, events: Events, stored: tuple, new: tuple, stale: bool) -> None:
         """Each cell of the stale rule: a contained change is ignored, every doubtful one is applied."""
         for (topic_id, partition, offset, lineage, position, committed), value in ((stored, "a"), (new, "b")):
             result = rig.fold(
-                topics.change(
+                events.change(
                     "orders",
                     "1",
                     partition=partition,
@@ -215,11 +216,11 @@ class IngestStoreSuite:
         ("stored", "new", "stale"), [c[1:] for c in ONE_INCARNATION], ids=[c[0] for c in ONE_INCARNATION]
     )
     def test_stale_rule_within_one_batch(
-        self, rig: Rig, topics: Topics, stored: tuple, new: tuple, stale: bool
+        self, rig: Rig, events: Events, stored: tuple, new: tuple, stale: bool
     ) -> None:
         """Two changes in one batch come to the same as one after the other."""
         changes = [
-            topics.change(
+            events.change(
                 "orders",
                 "1",
                 partition=partition,
@@ -234,47 +235,47 @@ class IngestStoreSuite:
         rig.fold(*changes)
         assert rig.row("orders", "1").columns == {"v": "a" if stale else "b"}
 
-    def test_change_without_position_leaves_the_stored_one(self, rig: Rig, topics: Topics) -> None:
+    def test_change_without_position_leaves_the_stored_one(self, rig: Rig, events: Events) -> None:
         """After an incremental-snapshot row the row's position still guards against older events."""
-        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
-        rig.fold(topics.change("orders", "1", position=None, committed_ms=None, lineage=None, snapshot=True, v="b"))
-        rig.fold(topics.change("orders", "1", position=(40,), committed_ms=40, v="old"))
+        rig.fold(events.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(events.change("orders", "1", position=None, committed_ms=None, lineage=None, snapshot=True, v="b"))
+        rig.fold(events.change("orders", "1", position=(40,), committed_ms=40, v="old"))
         assert rig.row("orders", "1").columns == {"v": "b"}
 
-    def test_unavailable_value_is_carried_over(self, rig: Rig, topics: Topics) -> None:
+    def test_unavailable_value_is_carried_over(self, rig: Rig, events: Events) -> None:
         """A placeholder keeps the stored value, in another batch and in the same one."""
-        rig.fold(topics.change("orders", "1", v="a", big="B"))
-        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        rig.fold(events.change("orders", "1", v="a", big="B"))
+        rig.fold(events.change("orders", "1", unavailable=("big",), v="b"))
         assert rig.row("orders", "1").columns == {"v": "b", "big": "B"}
         rig.fold(
-            topics.change("orders", "1", v="c", big="C"),
-            topics.change("orders", "1", unavailable=("big",), v="d"),
-            topics.change("orders", "1", unavailable=("big",), v="e"),
+            events.change("orders", "1", v="c", big="C"),
+            events.change("orders", "1", unavailable=("big",), v="d"),
+            events.change("orders", "1", unavailable=("big",), v="e"),
         )
         row = rig.row("orders", "1")
         assert (row.columns, row.unknown) == ({"v": "e", "big": "C"}, frozenset())
 
-    def test_unavailable_value_that_was_never_seen_is_unknown(self, rig: Rig, topics: Topics) -> None:
+    def test_unavailable_value_that_was_never_seen_is_unknown(self, rig: Rig, events: Events) -> None:
         """A placeholder without a stored value makes the column unknown, not null, until a change brings it."""
-        rig.fold(topics.change("orders", "1", unavailable=("big",), v="a"))
+        rig.fold(events.change("orders", "1", unavailable=("big",), v="a"))
         assert rig.row("orders", "1").unknown == {"big"}
         assert "big" not in rig.row("orders", "1").columns
-        rig.fold(topics.change("orders", "1", v="b", big="B"))
+        rig.fold(events.change("orders", "1", v="b", big="B"))
         assert rig.row("orders", "1").unknown == frozenset()
 
-    def test_unavailable_value_after_a_delete_is_unknown(self, rig: Rig, topics: Topics) -> None:
+    def test_unavailable_value_after_a_delete_is_unknown(self, rig: Rig, events: Events) -> None:
         """The values of a deleted row are not those of the row that takes its key."""
-        rig.fold(topics.change("orders", "1", v="a", big="B"), topics.change("orders", "1", kind=Kind.DELETE))
-        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        rig.fold(events.change("orders", "1", v="a", big="B"), events.change("orders", "1", kind=Kind.DELETE))
+        rig.fold(events.change("orders", "1", unavailable=("big",), v="b"))
         assert rig.row("orders", "1").unknown == {"big"}
 
     @pytest.mark.parametrize("together", [True, False])
     @pytest.mark.parametrize("delete_first", [True, False])
-    def test_key_change_carries_values_over(self, rig: Rig, topics: Topics, together: bool, delete_first: bool) -> None:
+    def test_key_change_carries_values_over(self, rig: Rig, events: Events, together: bool, delete_first: bool) -> None:
         """A new primary key takes unavailable values from the row of the old one, in whatever order the halves come."""
-        rig.fold(topics.change("orders", "1", v="a", big="B"))
-        delete = topics.change("orders", "1", kind=Kind.DELETE, new_key="2")
-        insert = topics.change("orders", "2", partition=1, unavailable=("big",), old_key="1", v="a")
+        rig.fold(events.change("orders", "1", v="a", big="B"))
+        delete = events.change("orders", "1", kind=Kind.DELETE, new_key="2")
+        insert = events.change("orders", "2", partition=1, unavailable=("big",), old_key="1", v="a")
         halves = [delete, insert] if delete_first else [insert, delete]
         if together:
             rig.fold(*halves)
@@ -285,120 +286,120 @@ class IngestStoreSuite:
         assert (row.columns, row.unknown) == ({"v": "a", "big": "B"}, frozenset())
         assert rig.row("orders", "1").deleted
 
-    def test_delete_keeps_its_position(self, rig: Rig, topics: Topics) -> None:
+    def test_delete_keeps_its_position(self, rig: Rig, events: Events) -> None:
         """A replayed older event does not bring a deleted row back, even one deleted before it was ever seen."""
-        rig.fold(topics.change("orders", "1", kind=Kind.DELETE, position=(50,), committed_ms=50))
-        rig.fold(topics.change("orders", "1", partition=1, position=(40,), committed_ms=40, v="old"))
+        rig.fold(events.change("orders", "1", kind=Kind.DELETE, position=(50,), committed_ms=50))
+        rig.fold(events.change("orders", "1", partition=1, position=(40,), committed_ms=40, v="old"))
         assert rig.row("orders", "1").deleted
 
-    def test_lone_tombstone_deletes_and_lets_the_next_event_apply(self, rig: Rig, topics: Topics) -> None:
+    def test_lone_tombstone_deletes_and_lets_the_next_event_apply(self, rig: Rig, events: Events) -> None:
         """Its delete was compacted away: the row goes, and even an older event applies after it."""
-        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
-        rig.fold(topics.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
+        rig.fold(events.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(events.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
         assert rig.row("orders", "1").deleted
-        rig.fold(topics.change("orders", "1", position=(40,), committed_ms=40, v="again"))
+        rig.fold(events.change("orders", "1", position=(40,), committed_ms=40, v="again"))
         assert rig.row("orders", "1").columns == {"v": "again"}
 
-    def test_tombstone_of_a_deleted_row_changes_nothing(self, rig: Rig, topics: Topics) -> None:
+    def test_tombstone_of_a_deleted_row_changes_nothing(self, rig: Rig, events: Events) -> None:
         """The tombstone that follows a delete in the next batch leaves the position that guards the deleted row."""
-        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
-        rig.fold(topics.change("orders", "1", kind=Kind.DELETE, position=(60,), committed_ms=60))
-        rig.fold(topics.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
-        rig.fold(topics.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(events.change("orders", "1", position=(50,), committed_ms=50, v="a"))
+        rig.fold(events.change("orders", "1", kind=Kind.DELETE, position=(60,), committed_ms=60))
+        rig.fold(events.change("orders", "1", kind=Kind.TOMBSTONE, position=None, committed_ms=None, lineage=None))
+        rig.fold(events.change("orders", "1", position=(50,), committed_ms=50, v="a"))
         assert rig.row("orders", "1").deleted
 
-    def test_rejected_row_is_unknown_until_its_next_image(self, rig: Rig, topics: Topics) -> None:
+    def test_rejected_row_is_unknown_until_its_next_image(self, rig: Rig, events: Events) -> None:
         """A reject whose key could be read makes the row's values unknown; a full image heals it."""
-        rig.fold(topics.change("orders", "1", v="a", big="B"))
-        rig.fold(topics.change("orders", "1", kind=Kind.UNKNOWN, position=None, committed_ms=None, lineage=None))
+        rig.fold(events.change("orders", "1", v="a", big="B"))
+        rig.fold(events.change("orders", "1", kind=Kind.UNKNOWN, position=None, committed_ms=None, lineage=None))
         row = rig.row("orders", "1")
         assert (row.unknown, row.deleted) == ({"*"}, False)
-        rig.fold(topics.change("orders", "1", unavailable=("big",), v="b"))
+        rig.fold(events.change("orders", "1", unavailable=("big",), v="b"))
         assert rig.row("orders", "1").unknown == {"big"}
         assert rig.revisions() == {"1": 3}
 
-    def test_snapshot_row_equal_to_the_stored_one_marks_nothing(self, rig: Rig, topics: Topics) -> None:
+    def test_snapshot_row_equal_to_the_stored_one_marks_nothing(self, rig: Rig, events: Events) -> None:
         """A re-snapshot of unchanged rows makes no order due."""
-        rig.fold(topics.change("orders", "1", v="a"))
-        rig.fold(topics.change("orders", "1", snapshot=True, v="a"))
+        rig.fold(events.change("orders", "1", v="a"))
+        rig.fold(events.change("orders", "1", snapshot=True, v="a"))
         assert rig.revisions() == {"1": 1}
-        rig.fold(topics.change("orders", "1", snapshot=True, v="b"))
+        rig.fold(events.change("orders", "1", snapshot=True, v="b"))
         assert rig.revisions() == {"1": 2}
 
-    def test_first_seen_is_the_earliest(self, rig: Rig, topics: Topics) -> None:
+    def test_first_seen_is_the_earliest(self, rig: Rig, events: Events) -> None:
         """A re-snapshot does not make a row younger."""
-        rig.fold(topics.change("orders", "1", committed_ms=500, position=(1,), v="a"))
-        rig.fold(topics.change("orders", "1", committed_ms=900, position=(2,), v="b"))
+        rig.fold(events.change("orders", "1", committed_ms=500, position=(1,), v="a"))
+        rig.fold(events.change("orders", "1", committed_ms=900, position=(2,), v="b"))
         assert rig.row("orders", "1").first_seen_ms == 500
 
-    def test_child_of_the_order_is_placed_at_once(self, rig: Rig, topics: Topics) -> None:
+    def test_child_of_the_order_is_placed_at_once(self, rig: Rig, events: Events) -> None:
         """A line that comes before its order marks that order."""
-        rig.fold(topics.change("lines", "7", order_id=1))
+        rig.fold(events.change("lines", "7", order_id=1))
         assert rig.row("lines", "7").root == "1"
         assert rig.revisions() == {"1": 1}
 
-    def test_grandchildren_wait_for_their_parents(self, rig: Rig, topics: Topics) -> None:
+    def test_grandchildren_wait_for_their_parents(self, rig: Rig, events: Events) -> None:
         """Rows three steps below the order, delivered from the bottom up, all find their order."""
-        rig.fold(topics.change("notes", "n", refund_line_id=5))
-        rig.fold(_refund_line(topics))
+        rig.fold(events.change("notes", "n", refund_line_id=5))
+        rig.fold(_refund_line(events))
         assert rig.row("notes", "n").root is None
         assert rig.revisions() == {}
-        rig.fold(topics.change("refunds", "3", order_id=1))
+        rig.fold(events.change("refunds", "3", order_id=1))
         assert [rig.row("refund_lines", "5").root, rig.row("notes", "n").root] == ["1", "1"]
         assert rig.revisions() == {"1": 1}
 
-    def test_row_that_moves_marks_both_orders(self, rig: Rig, topics: Topics) -> None:
+    def test_row_that_moves_marks_both_orders(self, rig: Rig, events: Events) -> None:
         """A refund that moves takes its rows along, and both orders become due."""
         rig.fold(
-            topics.change("refunds", "3", order_id=1),
-            _refund_line(topics),
-            topics.change("notes", "n", refund_line_id=5),
+            events.change("refunds", "3", order_id=1),
+            _refund_line(events),
+            events.change("notes", "n", refund_line_id=5),
         )
         before = rig.revisions()
-        rig.fold(topics.change("refunds", "3", order_id=2))
+        rig.fold(events.change("refunds", "3", order_id=2))
         assert rig.row("notes", "n").root == "2"
         assert rig.revisions() == {"1": before["1"] + 1, "2": 1}
 
-    def test_row_whose_constant_differs_belongs_nowhere(self, rig: Rig, topics: Topics) -> None:
+    def test_row_whose_constant_differs_belongs_nowhere(self, rig: Rig, events: Events) -> None:
         """A polymorphic reference to something else is not followed."""
-        rig.fold(topics.change("refunds", "3", order_id=1))
-        rig.fold(_refund_line(topics, kind="shipment"))
+        rig.fold(events.change("refunds", "3", order_id=1))
+        rig.fold(_refund_line(events, kind="shipment"))
         assert rig.row("refund_lines", "5").root is None
         assert rig.revisions() == {"1": 1}
 
-    def test_deleted_child_marks_its_order(self, rig: Rig, topics: Topics) -> None:
+    def test_deleted_child_marks_its_order(self, rig: Rig, events: Events) -> None:
         """A delete carries the key alone; the order is known from the mirror."""
-        rig.fold(topics.change("lines", "7", order_id=1))
-        rig.fold(topics.change("lines", "7", kind=Kind.DELETE))
+        rig.fold(events.change("lines", "7", order_id=1))
+        rig.fold(events.change("lines", "7", kind=Kind.DELETE))
         assert rig.revisions() == {"1": 2}
 
-    def test_changed_lookup_marks_the_orders_that_use_it(self, rig: Rig, topics: Topics) -> None:
+    def test_changed_lookup_marks_the_orders_that_use_it(self, rig: Rig, events: Events) -> None:
         """A customer's change reaches the orders that look it up, a country's change through the customers."""
         rig.fold(
-            topics.change("orders", "1", customer_id=9),
-            topics.change("orders", "2", customer_id=8),
-            topics.change("customers", "9", country="DE"),
+            events.change("orders", "1", customer_id=9),
+            events.change("orders", "2", customer_id=8),
+            events.change("customers", "9", country="DE"),
         )
         before = rig.revisions()
-        rig.fold(topics.change("customers", "9", country="FR"))
+        rig.fold(events.change("customers", "9", country="FR"))
         assert rig.revisions() == before | {"1": before["1"] + 1}
-        rig.fold(topics.change("countries", "FR", name="France"))
+        rig.fold(events.change("countries", "FR", name="France"))
         assert rig.revisions() == before | {"1": before["1"] + 2}
 
-    def test_lane(self, rig: Rig, topics: Topics) -> None:
+    def test_lane(self, rig: Rig, events: Events) -> None:
         """Snapshot rows and old changes are backfill; a backfill touch never demotes an owed live order."""
-        rig.fold(topics.change("orders", "1", snapshot=True, v=1), topics.change("orders", "2", v=1))
-        rig.fold(topics.change("orders", "3", committed_ms=NOW_MS - 7_200_000, v=1))
+        rig.fold(events.change("orders", "1", snapshot=True, v=1), events.change("orders", "2", v=1))
+        rig.fold(events.change("orders", "3", committed_ms=NOW_MS - 7_200_000, v=1))
         assert rig.lanes() == {"1": Lane.BACKFILL, "2": Lane.LIVE, "3": Lane.BACKFILL}
-        rig.fold(topics.change("orders", "1", v=2), topics.change("orders", "2", snapshot=True, v=2))
+        rig.fold(events.change("orders", "1", v=2), events.change("orders", "2", snapshot=True, v=2))
         assert rig.lanes() == {"1": Lane.LIVE, "2": Lane.LIVE, "3": Lane.BACKFILL}
 
-    def test_wrong_expectation_rolls_everything_back(self, rig: Rig, topics: Topics) -> None:
+    def test_wrong_expectation_rolls_everything_back(self, rig: Rig, events: Events) -> None:
         """A zombie's batch changes nothing."""
-        change = topics.change("orders", "1", v="a")
+        change = events.change("orders", "1", v="a")
         rig.fold(change)
         [at] = rig.store.positions([TopicPartition("t.orders", "one", 0)]).values()
-        late = topics.change("orders", "1", offset=5, v="zombie")
+        late = events.change("orders", "1", offset=5, v="zombie")
         rounds = Stager(STRUCTURE).stage([(at.origin, late)], NOW_MS)
         with pytest.raises(PositionsMoved):
             rig.store.fold(Batch(rounds, [], [Move(at.origin, at.next_offset - 1, 6)]))
@@ -417,7 +418,7 @@ class IngestStoreSuite:
         assert rig.store.positions([partition])[partition].next_offset == 1
 
 
-def _refund_line(topics: Topics, kind: str = "line") -> Change:
-    change = topics.change("refund_lines", "5", refund_id=3)
+def _refund_line(events: Events, kind: str = "line") -> Change:
+    change = events.change("refund_lines", "5", refund_id=3)
     change.columns["kind"] = kind
     return change

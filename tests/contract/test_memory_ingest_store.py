@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ingest_store_suite import STRUCTURE, IngestStoreSuite, Rig, Seen, topics  # noqa: F401 - a fixture
+from ingest_store_suite import STRUCTURE, IngestStoreSuite, Rig, Seen
 
 from daemon.state.memory_ingest import MemoryIngestStore
 from daemon.state.schedule import Lane

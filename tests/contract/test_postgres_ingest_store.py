@@ -7,9 +7,18 @@ from datetime import timedelta
 
 import pytest
 from fixtures.postgres import Database
-from ingest_store_suite import STRUCTURE, IngestStoreSuite, Rig, Seen, topics  # noqa: F401 - a fixture
+from ingest_store_suite import (
+    NOW_MS,
+    STRUCTURE,
+    Events,
+    IngestStoreSuite,
+    Rig,
+    Seen,
+)
 
-from daemon.state.ingest_store import PostgresIngestStore
+from daemon.ingest.change import Kind, Reject, RejectReason
+from daemon.ingest.fold import Stager
+from daemon.state.ingest_store import Batch, Move, PostgresIngestStore, TopicPartition
 from daemon.state.schedule import DebouncePolicy, Lane
 
 POLICY = DebouncePolicy(timedelta(seconds=10), timedelta(seconds=60))
@@ -46,3 +55,43 @@ class TestPostgresIngestStore(IngestStoreSuite):
         yield rig
         rig.store.close()
         rig.look.close()
+
+    def test_rejects_are_kept_for_their_time_and_no_longer(self, rig: PostgresRig) -> None:
+        """Old rejects go, resolved or not; young ones stay."""
+        rig.look.execute(
+            'insert into rejected_message (topic, topic_id, partition, "offset", reason, detail, rejected_at)'
+            " select 't', '', 0, n, 'not_json', '', now() - make_interval(days => n) from generate_series(0, 9) n"
+        )
+        assert rig.store.purge_rejects(timedelta(days=5)) == 5
+        left = rig.look.execute('select "offset" from rejected_message order by 1').fetchall()
+        assert [offset for (offset,) in left] == [0, 1, 2, 3, 4]
+
+    def test_rejects_fold_after_all_where_they_stood(self, rig: PostgresRig, events: Events) -> None:
+        """A retried reject heals its row; one that a later change overtook undoes nothing."""
+        good = events.change("orders", "1", v="good")
+        late = events.change("orders", "2", v="late")
+        overtaking = events.change("orders", "2", v="newest")
+        partition = TopicPartition("t.orders", "one", 0)
+        [at] = rig.store.positions([partition]).values()
+        rejects = [
+            ("one", Reject(RejectReason.BAD_VALUE, "total: …", "orders", change.key, change.message))
+            for change in (good, late)
+        ]
+        unknown = [
+            events.change("orders", c.key, kind=Kind.UNKNOWN, offset=c.message.offset, position=None, committed_ms=None)
+            for c in (good, late)
+        ]
+        rounds = Stager(STRUCTURE).stage([(at.origin, change) for change in [*unknown, overtaking]], NOW_MS)
+        rig.store.fold(Batch(rounds, rejects, [Move(at.origin, 0, 3, rejected=2)]))
+        assert [rig.row("orders", key).unknown for key in "12"] == [{"*"}, frozenset()]
+
+        def attempt(page: list) -> tuple:
+            by_offset = {good.message.offset: good, late.message.offset: late}
+            changes = [(origin, by_offset[message.offset]) for _, origin, message in page]
+            return Stager(STRUCTURE).stage(changes, NOW_MS), [number for number, _, _ in page], {}
+
+        last, result = rig.store.retry(0, None, 100, attempt)
+        assert last
+        assert (result.folded.total(), result.stale.total()) == (1, 1)
+        assert [rig.row("orders", key).columns for key in "12"] == [{"v": "good"}, {"v": "newest"}]
+        assert rig.store.retry(0, None, 100, attempt)[0] == 0

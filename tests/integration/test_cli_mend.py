@@ -149,7 +149,7 @@ def test_rejects_show_of_an_unknown_id(project: Project, sql: psycopg.Connection
 
 
 def test_rejects_retry_folds_what_can_be_read_now(project: Project, sql: psycopg.Connection, reject: int) -> None:
-    """A message that is Debezium's after all is folded and resolved; one that is not stays a reject, and both are said."""
+    """What is Debezium after all is folded and resolved; what is not stays a reject; both are counted."""
     value = (
         '{"before": null, "after": {"id": 5, "status": "paid"}, "op": "c", "ts_ms": 1, "source": {"connector": "x"}}'
     )

@@ -11,7 +11,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from fixtures.postgres import Database
-from ingest_store_suite import NOW_MS, STRUCTURE, Topics
+from ingest_store_suite import NOW_MS, STRUCTURE, Events
 from test_postgres_ingest_store import POLICY
 
 from daemon.ingest.change import Change
@@ -50,14 +50,14 @@ def look(database: Database) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def tree(topics: Topics, number: int) -> list[Change]:
+def tree(events: Events, number: int) -> list[Change]:
     """A refund of order `number`, a line of it, a note on that."""
-    line = topics.change("refund_lines", f"l{number}", refund_id=f"r{number}")
+    line = events.change("refund_lines", f"l{number}", refund_id=f"r{number}")
     line.columns["kind"] = "line"
     return [
-        topics.change("refunds", f"r{number}", order_id=number),
+        events.change("refunds", f"r{number}", order_id=number),
         line,
-        topics.change("notes", f"n{number}", refund_line_id=f"l{number}"),
+        events.change("notes", f"n{number}", refund_line_id=f"l{number}"),
     ]
 
 
@@ -89,9 +89,9 @@ def test_roots_and_marks_are_right_however_the_rows_are_split(
     database: Database, look: psycopg.Connection, count: int
 ) -> None:
     """A three-step tree split over concurrent folds in every way: each row knows its order, each order is due."""
-    topics = Topics()
+    events = Events()
     for number, who in enumerate(splits(count)):
-        rows = tree(topics, number)
+        rows = tree(events, number)
         race(
             database, [[row for row, folder in zip(rows, who, strict=True) if folder == n] for n in range(count)], False
         )
@@ -105,10 +105,10 @@ def test_a_changed_lookup_and_a_new_reference_at_once_leave_the_order_due(
     database: Database, look: psycopg.Connection
 ) -> None:
     """An order that starts to use a customer while that customer changes is due, whoever commits first."""
-    topics = Topics()
+    events = Events()
     race(
         database,
-        [[topics.change("orders", "1", customer_id=9)], [topics.change("customers", "9", country="DE")]],
+        [[events.change("orders", "1", customer_id=9)], [events.change("customers", "9", country="DE")]],
         False,
     )
     assert look.execute("select revision > settled_revision from order_sync").fetchall() == [(True,)]
@@ -119,7 +119,7 @@ def test_without_the_mirror_lock_roots_would_be_wrong(
 ) -> None:
     """The lock is what the first test is about: take it away, and a row misses its parent for good."""
     monkeypatch.setattr(ingest_store, "_SQL", {**ingest_store._SQL, "lock_mirror": "select 1"})
-    topics = Topics()
-    refund, line, _ = tree(topics, 1)
+    events = Events()
+    refund, line, _ = tree(events, 1)
     race(database, [[refund], [line]], True)
     assert look.execute("select root from source_row where key = 'l1'").fetchall() == [(None,)]

@@ -9,7 +9,7 @@ import pytest
 from fixtures.postgres import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_store_suite import STRUCTURE, Rig, Topics
+from ingest_store_suite import STRUCTURE, Events, Rig
 
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.queries import queries
@@ -65,7 +65,7 @@ def test_the_store_uses_that_statement(database: Database) -> None:
         connection.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
         rig = Rig(PostgresIngestStore(database.settings, policy))
         rig.store.open(STRUCTURE, ["a"])
-        rig.fold(Topics().change("orders", "1", v=1))
+        rig.fold(Events().change("orders", "1", v=1))
         rig.store.close()
         row = connection.execute("select due_at - last_change, first_change = last_change from order_sync").fetchone()
         assert row == (timedelta(seconds=7), True)

@@ -259,5 +259,5 @@ def test_ca_bundle_that_cannot_be_read_is_refused_at_start(tmp_path: Any) -> Non
     async def scenario(_api: HttpOrdersApi) -> None:
         raise AssertionError("not reached")
 
-    with pytest.raises(SettingsError, match="http.ca_bundle"):
+    with pytest.raises(SettingsError, match=r"http\.ca_bundle"):
         with_api("https://orders.example", scenario, Http(ca_bundle=tmp_path / "none.pem"))

@@ -61,7 +61,7 @@ EVENTS = st.lists(
 def test_no_window_exceeds_the_budget_wherever_requests_land(
     events: list[tuple[Lane, int, float, float, float]], waits: bool
 ) -> None:
-    """Each request arrives somewhere between its reserve and its end; any window of arrivals stays within the budget."""
+    """Requests arrive somewhere between reserve and end; any window of arrivals stays within the budget."""
     window, now, ledger = 60.0, 0.0, Ledger()
     arrivals: list[tuple[float, int]] = []
     ends: dict[int, float] = {}

@@ -394,3 +394,28 @@ def test_optional_attributes(tmp_path: Path) -> None:
     assert "customer_name" not in order
     assert order["products"][0]["variant_id"] == "11"
     assert "variant_name" not in order["products"][0]
+
+
+def test_only_live_rows_of_the_order_count(shop: Mapping) -> None:
+    """A deleted line is gone; a row whose root is another order, or not known yet, is none of this order's."""
+    rows = shop_rows()
+    gone = [replace(row, deleted=True) if row.key == "12" else row for row in rows]
+    assert [item["id"] for item in order_of(assemble(shop, gone))["products"]] == ["S11"]
+    for root in ("2", None):
+        moved = [replace(row, root=root) if row.key == "12" else row for row in rows]
+        assert [item["id"] for item in order_of(assemble(shop, moved))["products"]] == ["S11"]
+
+
+def test_quantities_are_clamped_over_all_refunds(shop: Mapping) -> None:
+    """Two refunds at two times share the pieces that were ordered, the earlier row first."""
+    later = {"id": 6, "order_id": 1, "status": "done", "amount": Decimal(8), "done_at": "2026-03-09T08:00:00Z"}
+    line = {"id": 70, "refund_id": 6, "line_id": 12, "quantity": 2}
+    rows = [
+        *shop_rows(),
+        *refund_rows("10.00", [(12, 1)]),
+        StoredRow("refunds", "6", "1", later),
+        StoredRow("refund_lines", "70", "1", line),
+    ]
+    outcome = assemble(shop, rows)
+    assert [(row["quantity"], row["refund_amount"]) for row in order_of(outcome)["refunds"]] == [(1, 10), (1, 8)]
+    assert oddities(outcome) == [Oddity.REFUND_QUANTITY_CLAMPED]
