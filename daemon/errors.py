@@ -71,4 +71,3 @@ class SourceHalted(OrderSyncError):  # noqa: N818
 
 class LeaseLost(OrderSyncError):  # noqa: N818
     """This process does not lead the destination any more; nothing it holds may be settled by it."""
-

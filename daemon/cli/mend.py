@@ -90,7 +90,7 @@ def retry_rejects(
     settings = settings_from(config)
     with reads.reading(settings.postgres):
         pass  # refuses before `migrate`
-    counts = retry(settings, mapping_from(settings), None if everything else ids)
+    counts = retry(settings, mapping_from(settings), None if everything else ids, who())
     if json:
         print_json(counts)
     else:

@@ -24,7 +24,7 @@ CAUGHT_UP = (0, 3)
 
 # As in production but for the scale of time: a demo of a minute should see an order debounced, sent and sent again.
 QUIET_SECS = 2.0
-SETTINGS = {
+SETTINGS: dict[str, dict[str, object]] = {
     "debounce": {"quiet_secs": QUIET_SECS, "max_wait_secs": 10},
     "delivery": {
         "start_grace_secs": 2,
@@ -42,10 +42,13 @@ SETTINGS = {
 
 
 class DaemonProcess:
-    """The daemon as its users run it."""
+    """The daemon as its users run it. `changes` are settings by section that differ from the demo's."""
 
-    def __init__(self, home: Path, rig: Stack, api_url: str) -> None:
+    def __init__(
+        self, home: Path, rig: Stack, api_url: str, changes: Mapping[str, Mapping[str, object]] | None = None
+    ) -> None:
         self._home = home
+        self._changes = changes or {}
         self._port = free_port()
         self._settings = home / "order-sync.json"  # JSON is YAML
         self._settings.write_text(json.dumps(self._content(rig, api_url), indent=2), encoding="utf-8")
@@ -104,8 +107,9 @@ class DaemonProcess:
     def _content(self, rig: Stack, api_url: str) -> dict[str, object]:
         kafka = {"bootstrap_servers": rig.broker.bootstrap, "topic_refresh_secs": 2, "properties": CLIENT_PROPERTIES}
         destination = {"base_url": api_url, "client_id": DEFAULT_CLIENT_ID, "api_key_env": KEY_VARIABLE}
+        sections = {**SETTINGS, **{name: {**SETTINGS.get(name, {}), **new} for name, new in self._changes.items()}}
         return {
-            **SETTINGS,
+            **sections,
             "mapping": str(MAPPING),
             "kafka": kafka,
             "postgres": {"dsn": rig.postgres.dsn(rig.state)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +17,7 @@ from daemon.state.schedule import DebouncePolicy
 PAGE = 500  # rejects in memory at once, and in one transaction
 
 
-def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | None) -> dict[str, int]:
+def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | None, who: str) -> dict[str, int]:
     """Decode the named open rejects (None: all) anew: how many were folded, stale, skipped, and rejected again.
 
     Each is folded where it stood in its partition, so that one which later changes overtook does not undo them. A
@@ -59,9 +58,7 @@ def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | Non
                 break
             counts["folded"] += result.folded.total()
             counts["stale"] += result.stale.total()
-        store.record_action(
-            getpass.getuser(), "rejects retry", {"ids": ids and list(ids)}, counts["folded"] + counts["stale"]
-        )
+        store.record_action(who, "rejects retry", {"ids": ids and list(ids)}, counts["folded"] + counts["stale"])
     finally:
         store.close()
     return counts

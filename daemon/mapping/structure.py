@@ -52,7 +52,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ConnectorModes:
-    """How the connector writes values that a schemaless message does not describe. Names and defaults are Debezium's."""
+    """How the connector writes values that a schemaless message does not describe; names and defaults are its own."""
 
     decimal_handling_mode: str = "precise"  # precise | double | string
     time_precision_mode: str = (

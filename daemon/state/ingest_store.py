@@ -25,6 +25,10 @@ from daemon.state.schedule import DebouncePolicy, Lane
 
 _SQL = queries("ingest.sql")
 
+MASS_CHANGE = 100
+"""Changed look-ups that touch more orders than this in one batch (a product renamed) are backfill: they must not crowd
+out the orders that changed themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPartition:
@@ -127,27 +131,30 @@ class _Touched(dict[str, _Touch]):
 def _number(value: Any) -> Any:
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f").encode())
-    if isinstance(value, int):  # beyond 64 bits
-        return orjson.Fragment(str(value).encode())
     raise TypeError(f"no column holds a {type(value).__name__}")
 
 
 def columns_json(columns: dict[str, Any]) -> str:
     """The JSON text of a row's columns, every decimal a JSON number with its own scale."""
-    text = orjson.dumps(columns, default=_number).decode()
+    try:
+        text = orjson.dumps(columns, default=_number).decode()
+    except TypeError:  # an integer beyond 64 bits, which orjson offers to nobody
+        text = orjson.dumps(_storable(columns), default=_number).decode()
     if "\\u0000" in text:
-        text = orjson.dumps(_without_nul(columns), default=_number).decode()
+        text = orjson.dumps(_storable(columns), default=_number).decode()
     return text
 
 
-def _without_nul(value: Any) -> Any:
-    """The value with U+0000, which a MySQL text may hold and jsonb may not, as the replacement character."""
+def _storable(value: Any) -> Any:
+    """The value without what jsonb or orjson refuse: U+0000 becomes the replacement character, integers decimals."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd")
     if isinstance(value, list):
-        return [_without_nul(item) for item in value]
+        return [_storable(item) for item in value]
     if isinstance(value, dict):
-        return {name: _without_nul(item) for name, item in value.items()}
+        return {name: _storable(item) for name, item in value.items()}
     return value
 
 
@@ -270,8 +277,10 @@ class PostgresIngestStore:
         if changed:
             cursor.execute(_SQL["lock_mirror"])
             self._carry_over(cursor, changed)
-            self._resolve(cursor, changed, touched)
-            self._refresh(cursor, changed, touched)
+            for lane in Lane:
+                of_lane = {name: row for name, row in changed.items() if row.backfill == (lane is Lane.BACKFILL)}
+                self._resolve(cursor, of_lane, lane, touched)
+                self._refresh(cursor, of_lane, lane, touched)
             self._mark(cursor, touched)
         result.orders = len(touched)
 
@@ -378,9 +387,11 @@ class PostgresIngestStore:
                 },
             )
 
-    def _resolve(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], touched: _Touched) -> None:
+    def _resolve(
+        self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
+    ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        lane, committed = _batch_touch(changed.values())
+        committed = _earliest_commit(changed.values())
         waiting = [name for name in changed if name[0] in self._owners]
         parents = [name for name in changed if name[0] in self._children]
         if waiting:
@@ -411,12 +422,13 @@ class PostgresIngestStore:
             touched.add(moved_from, lane, committed)
         return [(self._names[number], key) for number, key, _, _ in moved]
 
-    def _refresh(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], touched: _Touched) -> None:
+    def _refresh(
+        self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
+    ) -> None:
         """Touch every order that looks one of these rows up, over however many shared rows the way leads."""
         triggers = {name: row for name, row in changed.items() if name[0] in self._followed}
-        if not triggers:
-            return
-        lane, committed = _batch_touch(triggers.values())
+        committed = _earliest_commit(triggers.values())
+        roots: set[str] = set()
         seen: set[int] = set()
         hashes = {row_hash(source, key) for source, key in triggers}
         while hashes:
@@ -424,10 +436,15 @@ class PostgresIngestStore:
             cursor.execute(_SQL["rows_that_look_up"], {"hashes": sorted(hashes)})
             above: set[int] = set()
             for number, key, root in cursor.fetchall():
-                touched.add(root, lane, committed)
+                if root is not None:
+                    roots.add(root)
                 if self._names[number] in self._followed:
                     above.add(row_hash(self._names[number], key))
             hashes = above - seen
+        if len(roots) > MASS_CHANGE:
+            lane, committed = Lane.BACKFILL, None
+        for root in roots:
+            touched.add(root, lane, committed)
 
     def _mark(self, cursor: Cursor, touched: _Touched) -> None:
         if touched and self._destinations:
@@ -485,11 +502,8 @@ class PostgresIngestStore:
             raise PositionsMoved(f"{len(moves) - cursor.rowcount} of {len(moves)} positions moved meanwhile")
 
 
-def _batch_touch(rows: Iterable[StagedRow]) -> tuple[Lane, int | None]:
-    """Lane and earliest commit for orders that a batch touches through other rows than their own."""
-    live = [row for row in rows if not row.backfill]
-    commits = [row.mark.committed_ms for row in live if row.mark.committed_ms is not None]
-    return (Lane.LIVE if live else Lane.BACKFILL), min(commits, default=None)
+def _earliest_commit(rows: Iterable[StagedRow]) -> int | None:
+    return min((row.mark.committed_ms for row in rows if row.mark.committed_ms is not None), default=None)
 
 
 def _message(row: Row) -> Message:

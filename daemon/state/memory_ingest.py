@@ -15,7 +15,7 @@ from daemon.errors import PositionsMoved
 from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
 from daemon.mapping.structure import Structure
-from daemon.state.ingest_store import Batch, FoldResult, Position, TopicPartition
+from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, TopicPartition
 from daemon.state.schedule import Lane
 
 MarkOrder = Callable[[str, Lane, "int | None"], None]
@@ -73,7 +73,10 @@ class MemoryIngestStore:
         for name, row in changed.items():
             self._carry_over(name, row)
         self._resolve(touched, changed)
-        self._refresh(touched, changed)
+        for lane in Lane:
+            self._refresh(
+                touched, [name for name, row in changed.items() if row.backfill == (lane is Lane.BACKFILL)], lane
+            )
         for order, touches in touched.items():
             commits = [commit for _, commit in touches if commit is not None]
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
@@ -150,17 +153,18 @@ class MemoryIngestStore:
                     row.root, moved = parent.root, True
 
     def _refresh(
-        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: dict[tuple[str, str], StagedRow]
+        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: Sequence[tuple[str, str]], lane: Lane
     ) -> None:
         hashes = {row_hash(*name) for name in changed}
+        roots: set[str] = set()
         seen: set[int] = set()
         while hashes - seen:
             seen |= hashes
             found = {name: row for name, row in self.rows.items() if hashes & set(row.refs)}
-            for row in found.values():
-                if row.root is not None:
-                    _touch(touched, row.root, changed.values())
+            roots |= {row.root for row in found.values() if row.root is not None}
             hashes = {row_hash(*name) for name in found}
+        for root in roots:
+            touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
 
 
 def _folded(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:

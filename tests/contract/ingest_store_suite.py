@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -70,6 +71,10 @@ class Rig:
 
     def revisions(self) -> dict[str, int]:
         """Revision of every order that was ever marked."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """As if every order had been sent."""
         raise NotImplementedError
 
     def lanes(self) -> dict[str, Lane]:
@@ -385,6 +390,24 @@ class IngestStoreSuite:
         assert rig.revisions() == before | {"1": before["1"] + 1}
         rig.fold(events.change("countries", "FR", name="France"))
         assert rig.revisions() == before | {"1": before["1"] + 2}
+
+    def test_lane_of_orders_touched_through_lookups(self, rig: Rig, events: Events) -> None:
+        """A changed look-up makes its orders live, a snapshot's and a mass change's backfill, side by side."""
+        orders = [events.change("orders", str(n), snapshot=True, customer_id=min(n, 2)) for n in range(200)]
+        rig.fold(*orders)
+        rig.settle()
+        rig.fold(
+            events.change("customers", "0", name="live"),
+            events.change("customers", "1", name="read", snapshot=True),
+        )
+        assert (rig.lanes()["0"], rig.lanes()["1"]) == (Lane.LIVE, Lane.BACKFILL)
+        rig.fold(events.change("customers", "2", name="used by very many"))
+        assert {rig.lanes()[str(n)] for n in range(2, 200)} == {Lane.BACKFILL}
+
+    def test_numbers_of_any_size_stay_exact(self, rig: Rig, events: Events) -> None:
+        """Integers beyond 64 bits and decimals keep every digit."""
+        rig.fold(events.change("orders", "1", big=2**70, money=Decimal("1.50"), ok=True))
+        assert rig.row("orders", "1").columns == {"big": 2**70, "money": Decimal("1.50"), "ok": True}
 
     def test_lane(self, rig: Rig, events: Events) -> None:
         """Snapshot rows and old changes are backfill; a backfill touch never demotes an owed live order."""

@@ -22,6 +22,9 @@ class MemoryRig(Rig):
     def revisions(self) -> dict[str, int]:
         return {order: len(lanes) for order, lanes in self.marks.items()}
 
+    def settle(self) -> None:
+        self.marks.clear()
+
     def lanes(self) -> dict[str, Lane]:
         return {order: min(lanes) for order, lanes in self.marks.items()}
 

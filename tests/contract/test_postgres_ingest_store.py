@@ -43,6 +43,9 @@ class PostgresRig(Rig):
     def revisions(self) -> dict[str, int]:
         return dict(self.look.execute("select order_key, revision from order_sync").fetchall())
 
+    def settle(self) -> None:
+        self.look.execute("update order_sync set settled_revision = revision")
+
     def lanes(self) -> dict[str, Lane]:
         return {key: Lane(lane) for key, lane in self.look.execute("select order_key, lane from order_sync").fetchall()}
 
