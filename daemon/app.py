@@ -34,6 +34,7 @@ from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.reads import Record, reading, records
 from daemon.state.schedule import DebouncePolicy
+from daemon.state.structure import claim_structure
 
 log = structlog.get_logger()
 
@@ -85,7 +86,8 @@ def _prepared(parts: Parts) -> bool:
     while not parts.stop.is_set():
         try:
             with reading(parts.settings.postgres):
-                pass
+                pass  # the schema is there and new enough
+            claim_structure(parts.settings.postgres, parts.mapping.structure)
             asyncio.run(_register(parts.settings))
         except TryAgain as error:
             log.warning("waiting for the state", error=str(error))

@@ -1,3 +1,9 @@
+-- name: claim_structure
+insert into structure_in_force (version) values (%(version)s) on conflict do nothing
+
+-- name: read_structure
+select version, since from structure_in_force
+
 -- name: register_sources
 -- Gives every source of the mapping its number.
 insert into source (name) select unnest(%(names)s::text[]) on conflict (name) do nothing

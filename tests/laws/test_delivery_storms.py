@@ -81,13 +81,25 @@ class World:
 
 
 class ScriptedApi:
-    """A vendor at the other end of an unreliable line."""
+    """A vendor at the end of an unreliable line, as one process sees it; frozen, that sends and hears nothing."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.frozen_until = 0.0
 
     def key_changed(self) -> bool:
         return False
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        """Something that this process does or notices: not before it is thawed."""
+
+        def unless_frozen() -> None:
+            if self.frozen_until > self.world.now:
+                self.world.at(self.frozen_until, unless_frozen)
+            else:
+                what()
+
+        self.world.at(when, unless_frozen)
 
     async def post(self, body: bytes, *, begin_by: float, timeout_secs: float) -> Answer:
         world, lot = self.world, self.world.lot
@@ -99,41 +111,50 @@ class ScriptedApi:
             if not answered.done():
                 answered.set_result(with_)
 
-        arrival, settle = world.now + lot.uniform(0.0, 3.0), CHOSEN.vendor_settle_secs
+        def settle_late() -> None:
+            world.at(world.now + CHOSEN.vendor_settle_secs * lot.random(), lambda: world.apply(body))
+
+        arrival = world.now + lot.uniform(0.0, 3.0)
         back = arrival + lot.uniform(0.0, 3.0)
-        fate = (
-            "ok"
-            if world.calm
-            else lot.choices(
-                ["ok", "lost", "late", "error", "applied_error", "unsent", "limited", "refused", "unauthorised"],
-                [8, 4, 6, 1, 2, 2, 1, 1, 1],
-            )[0]
-        )
-        world.lost += fate in ("lost", "late", "applied_error")
-        match fate:
-            case "ok":
-                world.at(arrival, lambda: world.apply(body))
-                world.at(back, lambda: answer(Answer(200)))
-            case "lost":
-                world.at(arrival, lambda: world.apply(body))
-                world.at(world.now + timeout_secs, lambda: answer(Answer(trouble=Trouble.TIMED_OUT)))
-            case "late":  # cut now, applied as late as the vendor may
-                world.at(arrival, lambda: answer(Answer(trouble=Trouble.CUT)))
-                world.at(arrival + settle * lot.random(), lambda: world.apply(body))
-            case "error":
-                world.at(back, lambda: answer(Answer(503)))
-            case "applied_error":
-                world.at(arrival, lambda: world.apply(body))
-                world.at(back, lambda: answer(Answer(500)))
-            case "unsent":
-                world.at(arrival, lambda: answer(Answer(trouble=Trouble.NOT_SENT)))
-            case "limited":
-                world.at(back, lambda: answer(Answer(429, {"retry-after": "2"})))
-            case "refused":
-                world.at(back, lambda: answer(Answer(400)))
-            case "unauthorised":
-                world.at(back, lambda: answer(Answer(401)))
+        fate = "ok" if world.calm else lot.choices(list(FATES), list(FATES.values()))[0]
+        world.lost += FATES_LOST.count(fate)
+        if fate in ("ok", "lost", "applied_error"):
+            self.at(arrival, lambda: world.apply(body))
+        if fate in ("late", "late_error"):  # applied as late as the vendor may
+            self.at(arrival, settle_late)
+        if fate == "lost":
+            self.at(world.now + timeout_secs, lambda: answer(Answer(trouble=Trouble.TIMED_OUT)))
+        elif fate == "late":
+            self.at(arrival, lambda: answer(Answer(trouble=Trouble.CUT)))
+        elif fate == "unsent":
+            self.at(arrival, lambda: answer(Answer(trouble=Trouble.NOT_SENT)))
+        else:
+            self.at(back, lambda: answer(ANSWERS[fate]))
         return await answered
+
+
+FATES = {
+    "ok": 8,
+    "lost": 4,
+    "late": 5,
+    "late_error": 4,
+    "error": 1,
+    "applied_error": 2,
+    "unsent": 2,
+    "limited": 1,
+    "refused": 1,
+    "unauthorised": 1,
+}
+FATES_LOST = ("lost", "late", "late_error", "applied_error")
+ANSWERS = {
+    "ok": Answer(200),
+    "late_error": Answer(502),
+    "error": Answer(503),
+    "applied_error": Answer(500),
+    "limited": Answer(429, {"retry-after": "2"}),
+    "refused": Answer(400),
+    "unauthorised": Answer(401),
+}
 
 
 class FailingStore:
@@ -170,6 +191,7 @@ class Storm:
         self.store = MemoryDeliveryStore(lambda: 1e9 + self.world.now)
         self.expected: dict[str, int] = {}
         self.loops: list[DeliveryLoop] = []
+        self.apis: dict[DeliveryLoop, ScriptedApi] = {}
         self.checked = 0
 
     def change(self) -> None:
@@ -198,20 +220,25 @@ class Storm:
             delivery=CHOSEN,
             destinations={"d": Destination(base_url="http://localhost", client_id="c")},
         )
-        return DeliveryLoop(
+        api = ScriptedApi(self.world)
+        loop = DeliveryLoop(
             settings,
             "d",
             self.mapping,
             FailingStore(self.store, self.world),  # type: ignore[arg-type]
-            ScriptedApi(self.world),
+            api,
             Metrics(),
             LoopHealth(lambda: 0.0),
             clock=lambda: self.world.now,
             lot=self.lot.random,
         )
+        self.apis[loop] = api
+        return loop
 
-    def kill(self, loop: DeliveryLoop) -> None:
-        """A process dies: its connections end; what it sent may still be applied, as the world has it."""
+    async def kill(self, loop: DeliveryLoop) -> None:
+        """A process ends with requests open, perhaps in such order that it could return its lease."""
+        if loop._leadership is not None and self.lot.random() < 0.5:
+            await self.store.release_lease(loop._leadership.lease)
         for task in (*loop._posts, *loop._orphans):
             task.cancel()
 
@@ -234,12 +261,12 @@ class Storm:
             self.change()
         if self.lot.random() < 0.05:
             dying = self.lot.randrange(len(self.loops))
-            self.kill(self.loops[dying])
+            await self.kill(self.loops[dying])
             self.loops[dying] = self.process()
-        # Who does not turn is paused; all are, for longer than the lease, once in a while.
+        if self.lot.random() < 0.1:  # longer than lease and fence
+            self.apis[self.lot.choice(self.loops)].frozen_until = self.world.now + 60.0
         for loop in self.loops:
-            if self.lot.random() < 0.8:
-                await self.turn(loop)
+            await self.turn(loop)
         self.world.advance(self.lot.choice([0.1, 0.5, 1.0, 3.0]) if self.lot.random() < 0.95 else 40.0)
         await asyncio.sleep(0)
 
@@ -264,8 +291,9 @@ class Storm:
         self.checked += len(self.expected) - len(refused)
 
     async def turn(self, loop: DeliveryLoop) -> None:
-        await loop.run_once()
-        await asyncio.sleep(0)
+        if self.apis[loop].frozen_until <= self.world.now:
+            await loop.run_once()
+            await asyncio.sleep(0)
 
     def quiet(self) -> bool:
         """Nothing is owed, no process has a request open, and whatever was on its way has landed."""

@@ -56,6 +56,13 @@ create index source_row_root on source_row (root) where root is not null;
 create index source_row_parent on source_row (source, parent) where parent is not null;
 create index source_row_refs on source_row using gin (refs) where refs is not null;
 
+create table structure_in_force (
+    only_row boolean primary key default true check (only_row),
+    version  text not null,
+    since    timestamptz not null default clock_timestamp()
+);
+comment on table structure_in_force is 'The structure of the mapping under which source_row was folded.';
+
 create table source_column (
     source      smallint not null references source,
     name        text not null,
