@@ -214,5 +214,4 @@ class Rig:
             try:
                 yield Driven(loop, metrics)
             finally:
-                for task in (*loop._posts, *loop._orphans):
-                    task.cancel()
+                loop._posts.cancel()

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -35,8 +35,9 @@ from daemon.delivery.destination import (
 from daemon.delivery.judge import Rules
 from daemon.delivery.leadership import Leadership, lead
 from daemon.delivery.orders_api import OrdersApi
+from daemon.delivery.posts import Posts
 from daemon.delivery.report import Report
-from daemon.delivery.verdict import Answer, Kind, Trouble, Verdict, verdict_of
+from daemon.delivery.verdict import Kind, Trouble, Verdict, verdict_of
 from daemon.errors import LeaseLost, StateUnavailable
 from daemon.mapping.model import Mapping
 from daemon.operate.health import LoopHealth
@@ -57,23 +58,8 @@ log = structlog.get_logger()
 STEPS_PER_TURN = 50
 """A turn ends after so many steps whatever is left to do, so that lease, health and stop signal get their turn."""
 
-LATE_SLACK_SECS = 1.0
-"""A request may end this much after its deadline before it is taken for one of a process that was paused."""
-
 QUARANTINE_PAGE = 1000
 COUNT_SECS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A POST that ended. `late`: after the time in which it had to."""
-
-    send: Send
-    request: int
-    answer: Answer
-    secs: float
-    size: int
-    late: bool
 
 
 class DeliveryLoop:
@@ -112,6 +98,8 @@ class DeliveryLoop:
         )
         self._destination: int | None = None
         self._leadership: Leadership | None = None
+        self._draining = False
+        self._posts = Posts(api, self._settings, clock)
         self._forget_leadership()
 
     def _forget_leadership(self) -> None:
@@ -119,13 +107,9 @@ class DeliveryLoop:
         self._assembly: Assembly | None = None
         self._saved, self._saved_until = Standing(), 0.0
         self._releasing = False
-        self._draining = False
         self._counted_at = float("-inf")
         self._requests: dict[int, int] = {}  # the core's number of a request -> its id in the state
-        self._posts: dict[asyncio.Task[Posted], Send] = {}
         self._owing: list[Settlement | Quarantine] = []  # to be recorded as soon as the state is back
-        self._late_keys: set[str] = getattr(self, "_late_keys", set())
-        self._orphans: dict[asyncio.Task[Posted], Send] = getattr(self, "_orphans", {})
 
     # One turn
 
@@ -137,8 +121,7 @@ class DeliveryLoop:
                     await self.rest(stop)
             await self.drain()
         finally:
-            for task in (*self._posts, *self._orphans):
-                task.cancel()
+            self._posts.cancel()
             self._report.led(led=False)
             self._health.stopped()
 
@@ -175,7 +158,7 @@ class DeliveryLoop:
     async def rest(self, stop: asyncio.Event) -> None:
         """Until a request ends, the stop signal comes, or it is time to look again."""
         stopping = asyncio.ensure_future(stop.wait())
-        waiting = {stopping, *self._posts, *self._orphans}
+        waiting = {stopping, *self._posts.tasks}
         try:
             await asyncio.wait(
                 waiting, timeout=self._settings.poll_interval_ms / 1000.0, return_when=asyncio.FIRST_COMPLETED
@@ -187,8 +170,8 @@ class DeliveryLoop:
         """Start nothing more; settle what is in flight, within the time a request may take; return the lease."""
         self._draining = True
         deadline = self._clock() + self._settings.start_grace_secs + self._settings.request_timeout_secs
-        while (self._posts or self._owing or self._orphans or self._late_keys) and self._clock() < deadline:
-            tasks = {*self._posts, *self._orphans}
+        while (self._posts.busy or self._owing) and self._clock() < deadline:
+            tasks = self._posts.tasks
             if tasks and not any(task.done() for task in tasks):
                 await asyncio.wait(tasks, timeout=deadline - self._clock(), return_when=asyncio.FIRST_COMPLETED)
             elif not tasks:
@@ -236,24 +219,18 @@ class DeliveryLoop:
     def _abdicate(self) -> None:
         """Nothing that this process holds may be settled by it any more: its requests end as late ones."""
         self._log.warning("lease lost", open_requests=len(self._posts))
-        self._orphans.update(self._posts)
-        for debt in self._owing:
-            if isinstance(debt, Settlement) and debt.outcome != Kind.NOT_SENT:
-                self._late_keys.update(order.key for order in debt.orders)
+        unrecorded = [debt for debt in self._owing if isinstance(debt, Settlement) and debt.outcome != Kind.NOT_SENT]
+        self._posts.abandon(order.key for debt in unrecorded for order in debt.orders)
         self._leadership = None
         self._forget_leadership()
         self._report.led(led=False)
 
     async def _end_orphans(self) -> None:
         """Requests that ended under an older epoch may have overwritten a newer one's: their orders are owed anew."""
-        for task in [task for task in self._orphans if task.done()]:
-            send = self._orphans.pop(task)
-            if not _never_sent(task):
-                self._late_keys.update(item.key for item in send.items)
-        if self._late_keys and self._destination is not None:
-            keys = set(self._late_keys)
+        keys = self._posts.collect_late()
+        if keys and self._destination is not None:
             await self._store.reopen(self._destination, sorted(keys), self._settings.fence_secs)
-            self._late_keys -= keys
+            self._posts.late_keys -= keys
             self._log.warning("late request: orders owed anew", orders=len(keys))
 
     async def _hear(self) -> None:
@@ -277,7 +254,7 @@ class DeliveryLoop:
     async def _act(self) -> bool:
         """Do what the core asks for, until it asks for nothing or an answer came; whether it may ask again at once."""
         for _ in range(STEPS_PER_TURN):
-            if self._draining or any(task.done() for task in self._posts):
+            if self._draining or self._posts.any_ended():
                 return not self._draining
             await self._led().keep(self._store, self._clock)
             actions = self._decide(Tick())
@@ -350,33 +327,20 @@ class DeliveryLoop:
             self._requests[send.number] = request
             going = frozenset(keys)
             sent = replace(send, items=tuple(item for item in send.items if item.key in going))
-            task = asyncio.create_task(self._post(sent, request, started), name=f"request {request}")
-            self._posts[task] = sent
+            self._posts.start(sent, request, started)
         return actions
-
-    async def _post(self, send: Send, request: int, started: float) -> Posted:
-        chosen = self._settings
-        body = b"[" + b",".join(item.document.body for item in send.items) + b"]"
-        begun = self._clock()
-        answer = await self._api.post(
-            body, begin_by=started + chosen.start_grace_secs, timeout_secs=chosen.request_timeout_secs
-        )
-        ended = self._clock()
-        latest = started + chosen.start_grace_secs + chosen.request_timeout_secs + LATE_SLACK_SECS
-        return Posted(send, request, answer, ended - begun, len(body), late=ended > latest)
 
     async def _collect(self) -> bool:
         """Settle the requests that ended."""
-        done = [task for task in self._posts if task.done()]
-        for task in done:
-            send = self._posts.pop(task)
-            posted = task.result()
+        worked = False
+        while (posted := self._posts.next_ended()) is not None:
+            worked = True
             verdict = verdict_of(posted.answer, datetime.now(UTC))
             if posted.late and posted.answer.trouble is not Trouble.NOT_SENT:
                 verdict = Verdict(Kind.UNKNOWN, verdict.status, cause="late", detail="ended after its deadline")
-            self._report.ended(verdict, len(send.items), posted.size, posted.secs)
-            await self._carry_out(self._decide(Answered(send.number, verdict, self._lot())))
-        return bool(done)
+            self._report.ended(verdict, len(posted.send.items), posted.size, posted.secs)
+            await self._carry_out(self._decide(Answered(posted.send.number, verdict, self._lot())))
+        return worked
 
     def _settlement(self, action: Settle) -> Settlement:
         request = self._requests.pop(action.number)
@@ -447,7 +411,3 @@ class DeliveryLoop:
 
 def _halted_for_orders(standing: Standing) -> bool:
     return bool(standing.halted and standing.halted.startswith("quarantine budget"))
-
-
-def _never_sent(task: asyncio.Task[Posted]) -> bool:
-    return not task.cancelled() and task.exception() is None and task.result().answer.trouble is Trouble.NOT_SENT

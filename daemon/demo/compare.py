@@ -109,14 +109,13 @@ def differences(
 def _void(order: Expected, found: Document, before: Document | None, void_tag: str) -> list[Difference]:
     """A void keeps what was last sent, but for the money, the quantities, the refunds and one more tag.
 
-    Which products it lists follows from the OMS, what they are called from the version before.
+    Which products it lists is that version's affair: lines that were edited or deleted just before were never sent.
     """
     if before is None:
         return [Difference(order.order_id, "order", "sent before it is voided", "only a void")]
-    products = {product["id"]: product for product in before["products"]}
-    wanted = [{**products.get(one["id"], {}), **one} for one in order.document["products"]]
+    products = [{**product, "quantity": 0, "price": 0} for product in before["products"]]
     tags = sorted({*before.get("order_tags", []), void_tag})
-    return _attributes(order.order_id, {**before, **order.document, "products": wanted, "order_tags": tags}, found)
+    return _attributes(order.order_id, {**before, **order.document, "products": products, "order_tags": tags}, found)
 
 
 def _attributes(order_id: str, expected: Document, found: Document) -> list[Difference]:

@@ -25,8 +25,7 @@ product as (
 products as (
     select order_id,
            jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-               'id', sku, 'name', name, 'quantity', quantity, 'price', price, 'variant_name', variant_name))) as items,
-           jsonb_agg(jsonb_build_object('id', sku, 'quantity', 0, 'price', 0)) as void_items
+               'id', sku, 'name', name, 'quantity', quantity, 'price', price, 'variant_name', variant_name))) as items
     from product
     group by order_id
 ),
@@ -88,11 +87,10 @@ codes as (
     select order_id, jsonb_agg(distinct code) as items from order_discounts where code is not null group by order_id
 ),
 ordered as (
-    select number, customer_id, guest_email, currency, placed_at, paid_at, status, id,
-           null::text[] as deleted_skus
+    select number, customer_id, guest_email, currency, placed_at, paid_at, status, id
     from orders
     union all
-    select number, customer_id, guest_email, currency, placed_at, paid_at, 'deleted', null, skus
+    select number, customer_id, guest_email, currency, placed_at, paid_at, 'deleted', null
     from demo.deleted_order
 ),
 head as (
@@ -144,14 +142,10 @@ select h.number as order_id,
             else 'void' end as expectation,
        case when h.status in ('paid', 'shipped') then f.document
             else h.document || jsonb_build_object(
-                'purchase_total', 0, 'tax', 0, 'shipping_cost', 0, 'discount_amount', 0, 'refunds', '[]'::jsonb,
-                'products', coalesce(products.void_items, (
-                    select jsonb_agg(jsonb_build_object('id', sku, 'quantity', 0, 'price', 0))
-                    from unnest(h.deleted_skus) as sku)))
+                'purchase_total', 0, 'tax', 0, 'shipping_cost', 0, 'discount_amount', 0, 'refunds', '[]'::jsonb)
        end::text as document
 from head h
 cross join lateral (select exists (
     select from demo.order_kind k where k.number = h.number and k.kind = 'paid') as yes) as was_paid
 left join full_document f on f.id = h.id
-left join products on products.order_id = h.id
 order by h.number

@@ -257,7 +257,8 @@ class DeliveryStoreSuite:
             await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
             world.touch("1")
             request = await world.send(lease, "1")
-            await world.end(lease, request, Fate.UNKNOWN, "1", digest=b"x", hold_secs=60.0, attempted_before=True)
+            assert world.look("1")["digest"] is None  # whoever finds it open must not trust what was there before
+            await world.end(lease, request, Fate.UNKNOWN, "1", digest=b"x", hold_secs=60.0, attempted_before=False)
             record = world.look("1")
             assert record["digest"] is None
             assert record["held"]
@@ -310,6 +311,22 @@ class DeliveryStoreSuite:
             await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
             record = world.look("1")
             assert (record["quarantine_revision"], record["attempts"], record["send_alone"]) == (None, 0, False)
+
+        play(scenario)
+
+    @pytest.mark.parametrize("fate", [Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.DOUBTFUL, Fate.UNKNOWN])
+    def test_only_an_orders_own_fault_is_an_attempt(self, play: Play, fate: Fate) -> None:
+        """Whatever else becomes of a request costs its orders nothing: owed as before, no attempt, no quarantine."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), fate, "1", attempted_before=False)
+            record = world.look("1")
+            assert (record["attempts"], record["quarantine_revision"], record["settled_revision"]) == (0, None, 0)
+            assert record["ever_attempted"] == (fate in (Fate.DOUBTFUL, Fate.UNKNOWN))
+            assert record["first_change"]
+            assert [one.key for one in await world.due()] == ["1"]
 
         play(scenario)
 

@@ -570,6 +570,28 @@ def test_second_process_waits_for_the_lease(rig: Rig, sandbox: RunningSandbox) -
     assert set(sandbox.admin.orders()) == {"A-1"}
 
 
+def test_stop_settles_what_is_in_flight_and_returns_the_lease(rig: Rig, sandbox: RunningSandbox) -> None:
+    """Told to stop with a POST in flight, the loop waits for its answer, settles it, starts nothing more, and ends."""
+    sandbox.admin.fault("delay", seconds=0.4)
+
+    async def scenario() -> None:
+        async with rig.delivery(requests_in_flight=1) as delivery:
+            await delivery.loop.run_once()
+            rig.shop.order("1")
+            stop = asyncio.Event()
+            running = asyncio.create_task(delivery.loop.run(stop))
+            await asyncio.to_thread(sandbox.admin.wait, "in_flight", 1)
+            rig.shop.order("2")
+            stop.set()
+            await running
+
+    run(scenario())
+    assert set(sandbox.admin.orders()) == {"A-1"}
+    assert rig.shop.record("1")["settled_revision"] == 1
+    assert rig.shop.record("2")["request_id"] is None
+    assert rig.shop.one("select expires_at < now() from lease")
+
+
 def test_late_finisher_reopens_what_it_may_have_overwritten(rig: Rig, sandbox: RunningSandbox) -> None:
     """A process that went on after its lease was taken settles nothing; the orders it sent are sent once more."""
     sandbox.admin.fault("delay")

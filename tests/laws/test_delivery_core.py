@@ -10,8 +10,12 @@ from delivery_bench import Bench, accepting, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.delivery import core
+from daemon.delivery.destination import Fetch, Fetched, Item, Send, Settle, Tick
 from daemon.delivery.verdict import Kind, Verdict
+from daemon.document.outcome import Document
 from daemon.settings import Delivery
+from daemon.state.delivery_records import DueOrder, Fate, LedgerEntry, OpenRequest, Standing
 from daemon.state.schedule import Lane
 
 OK = Verdict(Kind.ACCEPTED, 200, cause="200")
@@ -111,7 +115,7 @@ def test_no_window_as_the_vendor_sees_it_exceeds_the_budget(lot: random.Random, 
     arrivals = sorted((arrival.at, arrival.size) for arrival in bench.arrivals)
     for start, _ in arrivals:
         assert sum(size for at, size in arrivals if start <= at <= start + window) <= budget
-    assert len(arrivals) >= 3
+    assert arrivals
 
 
 def test_refused_requests_count_against_the_budget_too() -> None:
@@ -135,6 +139,18 @@ def test_live_orders_pass_a_backfill() -> None:
         bench.run(bench.now + 7)
     live = [order for order in bench.orders.values() if order.lane is Lane.LIVE]
     assert all(order.accepted_at is not None and order.accepted_at - order.due_at < 1.0 for order in live)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_live_goes_first(slots: int) -> None:
+    """With both lanes due, the first request is a live one, and the backfill never takes the last free slot."""
+    bench = Bench(chosen(requests_in_flight=slots), accepting, lambda: (5.0, 5.0))
+    bench.add(20_000, Lane.BACKFILL, prefix="b")
+    bench.add(10, Lane.LIVE, prefix="l")
+    bench.run(1.0)
+    lanes = [flight.lane for flight in bench.state.in_flight]
+    assert lanes[0] is Lane.LIVE
+    assert lanes.count(Lane.BACKFILL) <= max(slots - 1, 0)
 
 
 def test_backfill_gets_its_share_of_a_busy_live_lane() -> None:
@@ -284,3 +300,47 @@ def test_any_mix_of_answers_ends_with_every_order_accepted(lot: random.Random, s
     assert len(bench.accepted()) == 120 - len(judged)
     assert all(str(reason).startswith("fails_") for reason in judged.values())
     assert len(judged) <= 6
+
+
+def test_orders_without_an_answer_are_held_for_the_fence() -> None:
+    """A 5xx or a time-out leaves the outcome open: nothing it named goes out before it can no longer land."""
+    answers = iter([Verdict(Kind.UNKNOWN, 503, cause="503")])
+    bench = Bench(chosen(), lambda _at, _ids, _size: next(answers, OK))
+    bench.add(3)
+    fence = bench.settings.fence_secs
+    bench.run(fence, done=bench.finished)
+    assert bench.accepted() == set()
+    assert all(order.ever_attempted and order.not_before >= fence for order in bench.orders.values())
+    bench.run(fence + 5, done=bench.finished)
+    assert len(bench.accepted()) == 3
+
+
+def test_requests_left_open_are_held_for_the_fence_on_the_leaders_own_clock() -> None:
+    """A new leader settles what it inherited one fence after its take-over, names those orders in nothing sooner, and
+    counts the bytes one window longer."""
+    policy = chosen(budget_bytes=1000, max_request_bytes=1000)
+    state = core.start(policy, Standing(), [OpenRequest(7, 0, 900, ("1", "2"))], [LedgerEntry(1, 50, 30.0)], 100.0)
+    ends = 100.0 + policy.fence_secs
+    state, actions = core.step(state, Tick(), ends - 0.1)
+    assert not any(isinstance(action, Settle) for action in actions)
+    assert {"1", "2"} <= set(state.busy())
+    state, actions = core.step(state, Tick(), ends)
+    settle = actions[0]
+    assert isinstance(settle, Settle)
+    assert {(one.key, one.fate) for one in settle.orders} == {("1", Fate.UNKNOWN), ("2", Fate.UNKNOWN)}
+    assert state.ledger.used(ends + 59) == 900
+    assert state.ledger.used(ends + 61) == 0
+
+
+def test_orders_of_one_vendor_id_never_share_the_line() -> None:
+    """Two orders that claim one id at the API are not in flight together, in one request or in two."""
+    state = core.start(chosen(requests_in_flight=4), Standing(), [], [], 0.0)
+    twins = tuple(Item(DueOrder(key, 0, 1, 0.0), Document("same", b"{}", b""), 0.0) for key in ("1", "2"))
+    state, (fetch,) = core.step(state, Tick(), 0.0)
+    assert isinstance(fetch, Fetch)
+    state, _ = core.step(state, Fetched(fetch, twins), 0.0)
+    state, (send,) = core.step(state, Tick(), 0.0)
+    assert isinstance(send, Send)
+    assert len(send.items) == 1
+    state, actions = core.step(state, Tick(), 0.0)
+    assert not any(isinstance(action, Send) for action in actions)

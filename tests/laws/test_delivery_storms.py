@@ -239,8 +239,7 @@ class Storm:
         """A process ends with requests open, perhaps in such order that it could return its lease."""
         if loop._leadership is not None and self.lot.random() < 0.5:
             await self.store.release_lease(loop._leadership.lease)
-        for task in (*loop._posts, *loop._orphans):
-            task.cancel()
+        loop._posts.cancel()
 
     async def play(self, phases: int) -> None:
         """Storm and calm in turns; after each calm the API must hold what the rows say."""
@@ -298,7 +297,7 @@ class Storm:
     def quiet(self) -> bool:
         """Nothing is owed, no process has a request open, and whatever was on its way has landed."""
         orders = self.store.destination(1).orders.values()
-        busy = any(loop._posts or loop._orphans or loop._late_keys for loop in self.loops)
+        busy = any(loop._posts.busy for loop in self.loops)
         return not busy and not self.world._events and not any(order.owed() for order in orders if not self.bad(order))
 
     @staticmethod

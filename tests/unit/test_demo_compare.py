@@ -30,7 +30,6 @@ VOID: dict[str, Any] = {
 VOID_BY_OMS = {
     "order_id": "S-1",
     "purchase_total": 0,
-    "products": [{"id": one["id"], "quantity": 0, "price": 0} for one in DOCUMENT["products"]],
     "refunds": [],
 }
 

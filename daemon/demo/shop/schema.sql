@@ -127,15 +127,13 @@ create table demo.deleted_order (
     guest_email  text,
     currency     text not null,
     placed_at    timestamptz not null,
-    paid_at      timestamptz,
-    skus         text[] not null
+    paid_at      timestamptz
 );
 
 create function demo.keep_deleted_order() returns trigger language plpgsql as $$
 begin
     insert into demo.deleted_order
-    select old.number, old.customer_id, old.guest_email, old.currency, old.placed_at, old.paid_at,
-           (select coalesce(array_agg(distinct sku), '{}') from public.order_lines where order_id = old.id);
+    select old.number, old.customer_id, old.guest_email, old.currency, old.placed_at, old.paid_at;
     return old;
 end $$;
 
