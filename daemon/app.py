@@ -199,14 +199,15 @@ def _watch(parts: Parts, ingest: IngestLoop | None, role: str) -> int:
             return 0
         try:
             with reading(parts.settings.postgres) as cursor:
-                owed, destinations = records(cursor, "owed_orders"), records(cursor, "destinations")
+                owed, held = records(cursor, "owed_orders"), records(cursor, "held_orders")
+                destinations = records(cursor, "destinations")
         except TryAgain:
             continue
         mine = {record["name"]: record for record in destinations if record["name"] in parts.settings.destinations}
         if blocked := {n: r["halted_reason"] or "paused" for n, r in mine.items() if r["halted_reason"] or r["paused"]}:
             log.error("cannot catch up: delivery is stopped", destinations=blocked)
             return 1
-        counts = _counts(owed, mine)
+        counts = _counts([*owed, *({**record, "state": "held"} for record in held)], mine)
         if not counts.get("owed") and not counts.get("in_flight"):
             log.info("caught up", **counts)
             return 3 if counts else 0

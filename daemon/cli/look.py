@@ -34,6 +34,7 @@ def status(
         found["destinations"],
     )
     print_table("Orders owed", ["destination", "lane", "state", "orders", "due", "oldest_secs"], found["orders"])
+    print_table("Orders held: the mapping does not take them for orders", ["destination", "orders"], found["held"])
     requests = ["destination", "verdict", "requests", "orders", "bytes", "last_at"]
     print_table("Requests of the last hour", requests, found["requests"])
     print_table("Open rejects", ["topic", "reason", "rejects", "first_at", "last_at"], found["rejects"])
@@ -52,6 +53,7 @@ def _status(settings: Settings) -> dict[str, Any]:
             for name, statement in (
                 ("destinations", "destinations"),
                 ("orders", "owed_orders"),
+                ("held", "held_orders"),
                 ("requests", "recent_requests"),
                 ("rejects", "open_rejects"),
                 ("positions", "positions"),

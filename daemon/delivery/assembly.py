@@ -112,7 +112,7 @@ class Assembly:
             for order, void in voids:
                 body = last.get(order.key)
                 if body is None:
-                    yield order, settled(order, Hold.HELD, "nothing to void: no document was kept")
+                    yield order, settled(order, Hold.VOID, "no document was kept")
                 else:
                     yield order, posted(order, void_document(body, void.tag), void=True)
 

@@ -59,7 +59,7 @@ def judge(order: DueOrder, outcome: Outcome, rules: Rules) -> Next:
         case Ready(document=document):
             return posted(order, document)
         case Voided(tag=tag):
-            return Void(tag) if order.ever_attempted else settled(order, Hold.HELD, "void before it was ever sent")
+            return Void(tag) if order.ever_attempted else settled(order, Hold.VOID, "before it was ever sent")
         case Deleted():
             if order.ever_attempted and rules.on_delete is OnGone.VOID:
                 return Void(rules.void_tag)
@@ -91,7 +91,7 @@ def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
             "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"
         )
     if order.digest is not None and order.digest == document.digest:
-        return settled(order, Hold.HELD if void else None)
+        return settled(order, Hold.VOID if void else None)
     return Post(document, void)
 
 

@@ -259,6 +259,9 @@ with page as materialized (
 update order_sync s set quarantine_revision = null
 from page where s.destination = %(destination)s and s.order_key = page.order_key
 
+-- name: count_held
+select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
+
 -- name: counts
 -- Owed orders by what they wait for. A quarantine that a change has ended is not counted as one.
 select lane,

@@ -15,7 +15,8 @@ class Hold(StrEnum):
     """Why an order is not at the API as it stands, although nothing is wrong with it."""
 
     WAITING = "waiting"  # a needed part has not arrived
-    HELD = "held"  # the mapping says it is not an order (yet, or any more), or it was cancelled before it was ever sent
+    HELD = "held"  # the mapping says it is not an order (yet, or any more)
+    VOID = "void"  # cancelled: before it was ever sent, or the API has its void already
     DELETED = "deleted"  # the root row is deleted and the mapping keeps what was sent
     SUPERSEDED = "superseded"  # gone, and another order has taken over its vendor id
 

@@ -258,6 +258,7 @@ class PostgresDeliveryStore:
             orders["waiting"] += waiting
             orders["owed_backfill" if lane else "owed_live"] += owed
             oldest[lane] = max(age or 0.0, 0.0)
+        [(orders["held"],)] = await self._all("count_held", destination=destination)
         return Counts(orders, oldest)
 
 

@@ -320,7 +320,9 @@ class MemoryDeliveryStore:
         now = self._clock()
         counts = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
         oldest: dict[int, float] = {}
-        for order in self._destinations[destination].orders.values():
+        orders = self._destinations[destination].orders.values()
+        counts["held"] = sum(order.hold is Hold.HELD and not order.owed() for order in orders)
+        for order in orders:
             if not order.owed():
                 continue
             state = _state(order)

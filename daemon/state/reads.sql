@@ -48,6 +48,15 @@ where s.revision > s.settled_revision
 group by 1, 2, 3
 order by 1, 2 desc, 3
 
+-- name: held_orders
+-- Orders that the mapping does not take for orders (yet, or any more): nothing is owed, but a change may make it so.
+select d.name as destination, count(*) as orders
+from order_sync s
+join destination d on d.id = s.destination
+where s.hold = 'held' and s.revision <= s.settled_revision
+group by 1
+order by 1
+
 -- name: recent_requests
 -- Requests of the last hour by verdict. What counts against no budget any more since over an hour is older than that.
 select d.name as destination,

@@ -517,9 +517,14 @@ class DeliveryStoreSuite:
 
         async def scenario(world: World) -> None:
             lease = await world.lead()
-            for key in ("clean", "flying", "bad", "waiting", "live"):
+            for key in ("clean", "flying", "bad", "waiting", "live", "draft", "void"):
                 world.touch(key)
             world.touch("old", lane=1)
+            drafts = [
+                Judgement("draft", 1, settle=True, hold=Hold.HELD),
+                Judgement("void", 1, settle=True, hold=Hold.VOID),
+            ]
+            await world.store.judge(lease, drafts, VERSION)
             await world.end(lease, await world.send(lease, "clean"), Fate.ACCEPTED, "clean", digest=b"x")
             await world.send(lease, "flying")
             await world.store.judge(
@@ -534,6 +539,7 @@ class DeliveryStoreSuite:
                 "in_flight": 1,
                 "quarantined": 1,
                 "waiting": 1,
+                "held": 1,
             }
             assert set(counts.oldest_secs) == {0, 1}
 

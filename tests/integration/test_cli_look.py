@@ -127,6 +127,7 @@ def test_status_counts_owed_orders_by_state(project: Project, sql: psycopg.Conne
         ("live", "quarantined"): (1, 0),
         ("backfill", "owed"): (1, 1),
     }
+    assert [row["orders"] for row in ran.json()["held"]] == [1]
     oldest = {(row["lane"], row["state"]): row["oldest_secs"] for row in ran.json()["orders"]}
     assert oldest["live", "owed"] == pytest.approx(90, abs=30)
     assert oldest["backfill", "owed"] == pytest.approx(7200, abs=30)

@@ -375,7 +375,7 @@ def test_order_cancelled_before_it_was_sent_is_never_sent(rig: Rig, sandbox: Run
 
     run(scenario())
     assert sandbox.admin.stats()["posts"] == 0
-    assert rig.shop.record("1")["hold"] == "held"
+    assert rig.shop.record("1")["hold"] == "void"
     assert not rig.shop.record("1")["ever_attempted"]
 
 

@@ -149,6 +149,7 @@ create unique index order_sync_vendor on order_sync (destination, vendor_order_i
 create index order_sync_due on order_sync (destination, lane, (greatest(due_at, not_before)))
     where revision > settled_revision and request_id is null and quarantine_revision is distinct from revision;
 create index order_sync_owed on order_sync (destination, lane, first_change) where revision > settled_revision;
+create index order_sync_held on order_sync (destination) where hold = 'held' and revision <= settled_revision;
 create index order_sync_quarantined on order_sync (destination, order_key) where quarantine_revision is not null;
 create index order_sync_in_flight on order_sync (request_id) where request_id is not null;
 
