@@ -8,7 +8,9 @@ OrderSyncError
 │   └── DestinationError     the name of a destination now stands for another host or client id
 ├── TryAgain             a part is away or slow; the loop waits and turns again, nothing is lost
 │   ├── StateUnavailable     Postgres
+│   │   └── StateContended       it ended one of two transactions that stood in each other's way: again, at once
 │   └── BrokerUnavailable    Kafka
+├── StateRefused         Postgres never takes a value of this batch: find the message and reject it
 ├── PositionsMoved       another consumer moved our positions; roll back, re-read them, seek, go on
 ├── SourceHalted         ingest of one source must not go on (gap, reject budget); the others do
 └── LeaseLost            another process delivers to this destination now
@@ -53,8 +55,16 @@ class StateUnavailable(TryAgain):
     """Postgres did not answer, or ended the transaction."""
 
 
+class StateContended(StateUnavailable):
+    """Postgres ended this transaction in favour of another one; it may be tried again at once."""
+
+
 class BrokerUnavailable(TryAgain):
     """Kafka did not answer."""
+
+
+class StateRefused(OrderSyncError):  # noqa: N818
+    """Postgres never takes a value of this transaction, however often it is offered."""
 
 
 class PositionsMoved(OrderSyncError):  # noqa: N818

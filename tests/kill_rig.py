@@ -126,7 +126,7 @@ class KillRig:
         assert stats["shared_in_flight"] == 0
         assert stats["budget_violations"] == 0
         row = self._state.execute(
-            "select sum(folded + stale + skipped + rejected), sum(next_offset), sum(rejected)"
+            "select sum(folded + stale + skipped + rejected), sum(greatest(next_offset, 0)), sum(rejected)"
             " from order_sync.kafka_position"
         ).fetchone()
         assert row is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from daemon.ingest.change import Change, Kind, Message, Reject, Skip, SkipReason
+from daemon.ingest.change import Change, Kind, Message, Reject, RejectReason, Skip, SkipReason
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.kafka import Partition
 from daemon.state.ingest_store import Move, Position, TopicPartition
@@ -18,7 +18,7 @@ class PartitionState:
     id: TopicPartition
     position: Position
     deleted_key: bytes | None = None  # message key of the last message, if that was a delete: its tombstone follows
-    last_ms: int | None = None
+    behind_since: float | None = None  # monotonic; None while all that Kafka has of it is folded
 
 
 class DecodedBatch:
@@ -29,15 +29,15 @@ class DecodedBatch:
         self._partitions = partitions
         self._next: dict[Partition, Move] = {}
         self._deleted: dict[Partition, bytes | None] = {}
-        self._stamps: dict[Partition, int | None] = {}
+        self._removed: set[str] = set()
         self.changes: list[tuple[int, Change]] = []
         self.rejects: list[tuple[str, Reject]] = []
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
         self.oddities: Counter[tuple[str, str]] = Counter()
         self.partition_of: dict[int, Partition] = {}
 
-    def add(self, message: Message) -> None:
-        """Decode one message and account for it."""
+    def add(self, message: Message, *, poison: str | None = None) -> None:
+        """Decode one message and account for it. `poison` says why it must be a reject although it can be decoded."""
         name = (message.topic, message.partition)
         state = self._partitions.get(name)
         if state is None:
@@ -47,13 +47,15 @@ class DecodedBatch:
             return  # below the position: it was accounted for when that moved
         move.next = message.offset + 1
         decoded = self._decoder.decode(message)
+        if poison is not None:
+            source = None if isinstance(decoded, Skip) else decoded.source
+            decoded = Reject(RejectReason.BAD_VALUE, poison, source, None, message)
         if isinstance(decoded, Change) and decoded.kind is Kind.TOMBSTONE:
             before = self._deleted.get(name, state.deleted_key)
             if before is not None and before == message.key:
                 decoded = Skip(SkipReason.TOMBSTONE_AFTER_DELETE, "tombstone", message)
         deletes = isinstance(decoded, Change) and decoded.kind is Kind.DELETE
         self._deleted[name] = message.key if deletes else None
-        self._stamps[name] = message.timestamp_ms
         self._account(decoded, move, state)
 
     def _account(self, decoded: Change | Skip | Reject, move: Move, state: PartitionState) -> None:
@@ -76,17 +78,17 @@ class DecodedBatch:
     def moves(self, ends: dict[Partition, int]) -> list[Move]:
         """The positions to move, also past offsets that carried no message, in (topic, partition) order."""
         for name, end in ends.items():
-            if (state := self._partitions.get(name)) is not None:
+            if name[0] not in self._removed and (state := self._partitions.get(name)) is not None:
                 move = self._move(name, state)
                 move.next = max(move.next, end)
         return [self._next[name] for name in sorted(self._next) if self._next[name].next > self._next[name].expected]
 
     def remove(self, topic: str) -> None:
-        """Take a topic's messages out of the batch: its positions do not move."""
+        """Take a topic's messages and ends out of the batch: its positions do not move."""
+        self._removed.add(topic)
         for name in [name for name in self._next if name[0] == topic]:
             origin = self._next.pop(name).origin
             self._deleted.pop(name, None)
-            self._stamps.pop(name, None)
             del self.partition_of[origin]
         self.changes = [(origin, change) for origin, change in self.changes if change.message.topic != topic]
         self.rejects = [(topic_id, reject) for topic_id, reject in self.rejects if reject.message.topic != topic]
@@ -100,7 +102,6 @@ class DecodedBatch:
             state = self._partitions[name]
             state.position = Position(move.origin, move.next)
             state.deleted_key = self._deleted.get(name, state.deleted_key)
-            state.last_ms = self._stamps.get(name, state.last_ms)
 
     def _move(self, name: Partition, state: PartitionState) -> Move:
         if name not in self._next:

@@ -43,13 +43,17 @@ class Decoder:
         if decoder is None:
             return Reject(RejectReason.NOT_DEBEZIUM, "no source of the mapping names this topic", None, None, message)
         try:
-            return decoder.decode(message)
-        except InexactError:
-            return decoder.decode_exactly(message)
+            try:
+                return decoder.decode(message)
+            except InexactError:
+                return decoder.decode_exactly(message)
         except RefusedError as refused:
             return decoder.reject(message, refused)
         except RecursionError:
             return Reject(RejectReason.NOT_DEBEZIUM, "the message is nested too deeply", decoder.name, None, message)
+        except Exception as error:  # noqa: BLE001 - whatever a message holds, it is kept and the next one is read
+            detail = f"the message cannot be decoded: {type(error).__name__}"
+            return Reject(RejectReason.BAD_VALUE, detail, decoder.name, None, message)
 
     def columns_seen(self) -> dict[str, dict[str, str]]:
         """Column names and types that messages have shown, per source name: a sample where they carry no schema."""

@@ -69,6 +69,7 @@ class StagedRow:
     refs: tuple[int, ...]
     old_key: str | None
     keep_columns: bool
+    first_commit_ms: int | None  # of the earliest change in here
     ops: list[str]  # of the changes coalesced in here; none for a reject, which is counted as one
 
 
@@ -94,19 +95,22 @@ class Stager:
     def stage(self, changes: Iterable[tuple[int, Change]], live_since_ms: int) -> list[list[StagedRow]]:
         """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill."""
         rounds: list[list[StagedRow]] = []
-        latest: dict[tuple[str, str], tuple[int, StagedRow]] = {}
+        latest: dict[tuple[str, str], tuple[int, StagedRow | None]] = {}
         for origin, change in changes:
             row = self._staged(origin, change, live_since_ms)
             name = (row.source, row.key)
-            number = 0
-            if (before := latest.get(name)) is not None:
-                number, earlier = before
-                if _coalesces(earlier, row):
-                    _absorb(earlier, row)
-                    continue
-                number += 1
-            if number == len(rounds):
-                rounds.append([])
+            number, earlier = latest.get(name, (-1, None))
+            if earlier is not None and _coalesces(earlier, row):
+                _absorb(earlier, row)
+                continue
+            number += 1
+            if row.old_key is not None:
+                # Its values come from the row of the old key as it is after what came before, and before what comes
+                # after: the rows of a round are carried over before the next round.
+                old = (row.source, row.old_key)
+                number = max(number, latest.get(old, (0, None))[0])
+                latest[old] = (number, None)
+            rounds += [[] for _ in range(number - len(rounds) + 1)]
             rounds[number].append(row)
             latest[name] = (number, row)
         return rounds
@@ -130,6 +134,7 @@ class Stager:
             refs=refs,
             old_key=change.old_key,
             keep_columns=change.kind is Kind.DELETE and change.new_key is not None,
+            first_commit_ms=committed,
             ops=[] if change.kind is Kind.UNKNOWN else [change.op],
         )
 
@@ -172,6 +177,10 @@ def _absorb(earlier: StagedRow, later: StagedRow) -> None:
     earlier.kind, earlier.columns, earlier.unknown, earlier.mark = later.kind, later.columns, later.unknown, later.mark
     earlier.root, earlier.parent, earlier.refs = later.root, later.parent, later.refs
     earlier.backfill = earlier.backfill and later.backfill
-    seen = [ms for ms in (earlier.first_seen_ms, later.first_seen_ms) if ms is not None]
-    earlier.first_seen_ms = min(seen, default=None)
+    earlier.first_seen_ms = _earliest(earlier.first_seen_ms, later.first_seen_ms)
+    earlier.first_commit_ms = _earliest(earlier.first_commit_ms, later.first_commit_ms)
     earlier.ops += later.ops
+
+
+def _earliest(*stamps: int | None) -> int | None:
+    return min((stamp for stamp in stamps if stamp is not None), default=None)

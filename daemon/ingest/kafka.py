@@ -51,6 +51,7 @@ def consumer_properties(settings: Kafka) -> dict[str, Any]:
         # Twice the largest batch is fetched ahead at most; the rest waits in Kafka.
         "queued.max.messages.kbytes": max(2 * settings.batch_max_bytes // 1024, 1024),
         "fetch.message.max.bytes": min(settings.batch_max_bytes, 8_000_000),
+        "fetch.max.bytes": max(settings.batch_max_bytes, 8_000_000),
         "topic.metadata.refresh.interval.ms": int(settings.topic_refresh_secs * 1000),
         "session.timeout.ms": 45_000,
         "max.poll.interval.ms": 300_000,
@@ -129,13 +130,16 @@ class KafkaSource:
         return found
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
-        """Consume these partitions from these offsets; 0 means from the beginning of what Kafka still has."""
+        """Consume these partitions from these offsets; -1 means from the beginning of what Kafka still has."""
         known = {partition: offset for partition, offset in offsets.items() if partition in self._new | self._assigned}
         again = [TopicPartition(*partition) for partition in known if partition in self._assigned]
         if again:
             self._consumer.incremental_unassign(again)
         self._consumer.incremental_assign(
-            [TopicPartition(topic, number, offset or OFFSET_BEGINNING) for (topic, number), offset in known.items()]
+            [
+                TopicPartition(topic, number, OFFSET_BEGINNING if offset < 0 else offset)
+                for (topic, number), offset in known.items()
+            ]
         )
         self._new -= known.keys()
         self._assigned |= known.keys()

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import structlog
 
-from daemon.errors import BrokerUnavailable, PositionsMoved, TryAgain
+from daemon.errors import BrokerUnavailable, PositionsMoved, StateContended, StateRefused, TryAgain
 from daemon.ingest.batch import DecodedBatch, PartitionState
 from daemon.ingest.change import Message
 from daemon.ingest.debezium import Decoder
@@ -32,6 +32,11 @@ from daemon.state.ingest_store import Batch, FoldResult, IngestStore, TopicParti
 log = structlog.get_logger()
 
 CHORES_SECS = 5.0
+DESCRIBE_SECS = 1.0  # how often topics that cannot be described yet are asked for again
+CONTENTIONS = 5  # how often a fold that gave way to another is tried again at once
+
+# What a message with absurd values may raise on its way to the store. It is a reject then, never the end of the loop.
+_UNFOLDABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class Gathered:
     ends: dict[Partition, int] = field(default_factory=dict)
     size: int = 0
     since: float = 0.0
+    part: int = 0  # how many messages to fold at once, where the whole could not be folded
+    poison: str | None = None  # why the first message must be a reject although it can be decoded
 
 
 class IngestLoop:
@@ -76,9 +83,9 @@ class IngestLoop:
         self._failures = 0
         self._not_before = 0.0
         self._revocations = 0
-        self._next_chores = 0.0
+        self._next_chores = self._describe_at = 0.0
         self.caught_up = threading.Event()
-        """Set once all that was in Kafka when consumption began is folded (ends are taken from EOF events)."""
+        """Set once all that was in Kafka of this member's partitions when it began is folded (ends from EOF events)."""
 
     def run(self, destinations: Iterable[str]) -> None:
         """Fold until stopped; whatever is pending then is left to Kafka."""
@@ -90,6 +97,8 @@ class IngestLoop:
                 self._kafka.subscribe()
             while not self._stop.is_set():
                 self.run_once()
+            self._next_chores = 0.0
+            self._keep_house()
         finally:
             self._kafka.close()
             self._store.close()
@@ -101,13 +110,15 @@ class IngestLoop:
         if self._kafka.revocations != self._revocations:
             self._drop_pending()
         paused = time.monotonic() < self._not_before
-        if self._kafka.waiting and not paused:
+        if self._kafka.waiting and not paused and time.monotonic() >= self._describe_at:
             self._position()
         self._take(self._kafka.poll(0.05 if self._pending.messages else 0.2))
         if self._kafka.revocations != self._revocations:
             self._drop_pending()
         elif not paused and self._full():
             self._fold()
+        if not self._failures:
+            self._keep_house()
         self._tell()
 
     def _opened(self, names: list[str]) -> bool:
@@ -129,6 +140,8 @@ class IngestLoop:
         try:
             ids = self._kafka.topic_ids(topic for topic, _ in waiting)
             wanted = [TopicPartition(topic, ids[topic], number) for topic, number in waiting if topic in ids]
+            if len(wanted) < len(waiting):
+                self._describe_at = time.monotonic() + DESCRIBE_SECS
             positions = self._store.positions(wanted)
         except TryAgain as error:
             self._back_off(error)
@@ -175,17 +188,18 @@ class IngestLoop:
         self._ended &= self._kafka.assigned | self._kafka.waiting
 
     def _fold(self) -> None:
-        started = time.monotonic()
-        work = DecodedBatch(self._decoder, self._partitions)
-        for message in self._pending.messages:
-            work.add(message)
-        self._guard_rejects(work)
-        moves = work.moves(self._pending.ends)
-        if moves:
-            live_since = int((time.time() - self._settings.ingest.live_age_secs) * 1000)
-            rounds = self._stager.stage(work.changes, live_since)
+        """Fold what is pending; what cannot be folded now stays pending."""
+        pending = self._pending
+        while pending.messages or pending.ends:
+            # Ends are for the last part: offsets below them may still be to come.
+            size = min(pending.part or len(pending.messages), len(pending.messages))
+            part, ends = pending.messages[:size], pending.ends if size == len(pending.messages) else {}
             try:
-                result = self._store.fold(Batch(rounds, work.rejects, moves))
+                self._fold_part(part, ends, pending.poison)
+            except (StateRefused, *_UNFOLDABLE) as error:
+                if not self._close_in(error):
+                    raise
+                continue
             except PositionsMoved as error:
                 log.warning("positions moved meanwhile, reading them anew", error=str(error))
                 self._metrics.fold_retries_total.inc()
@@ -195,21 +209,57 @@ class IngestLoop:
                 self._metrics.fold_retries_total.inc()
                 self._back_off(error)
                 return
+            del pending.messages[:size]
+            if not pending.messages:
+                pending.ends = {}
+            pending.poison, pending.part = None, pending.part * 2
+            self._recovered()
+        self._pending = Gathered()
+
+    def _close_in(self, error: Exception) -> bool:
+        """After a part that cannot be folded, try half of it; a lone message is made a reject. False if that failed."""
+        pending = self._pending
+        size = min(pending.part or len(pending.messages), len(pending.messages))
+        if size > 1:
+            pending.part = size // 2
+            return True
+        if size == 0 or pending.poison is not None:
+            return False
+        text = str(error) if isinstance(error, StateRefused) else f"it cannot be folded: {type(error).__name__}"
+        pending.poison = f"{text}; see the message's values against the mapping's keys, relations and types"
+        return True
+
+    def _fold_part(self, messages: list[Message], ends: dict[Partition, int], poison: str | None) -> None:
+        started = time.monotonic()
+        work = DecodedBatch(self._decoder, self._partitions)
+        for message in messages:
+            work.add(message, poison=poison)
+        rejected = self._guard_rejects(work)
+        ends = {name: end for name, end in ends.items() if name[0] not in self._halted}
+        moves = work.moves(ends)
+        if moves:
+            live_since = int((time.time() - self._settings.ingest.live_age_secs) * 1000)
+            rounds = self._stager.stage(work.changes, live_since)
+            result = self._store.fold(Batch(rounds, work.rejects, moves))
             work.commit(moves)
+            self._rejects.update(rejected)
             self._count(work, result)
             self._metrics.fold_seconds.observe(time.monotonic() - started)
-            self._metrics.fold_batch_messages.observe(len(self._pending.messages))
+            self._metrics.fold_batch_messages.observe(len(messages))
             self._kafka.mirror({work.partition_of[move.origin]: move.next for move in moves})
-            log.debug("folded", messages=len(self._pending.messages), orders=result.orders)
-        self._recovered()
-        self._ended |= self._pending.ends.keys()
-        self._pending = Gathered()
-        self._keep_house()
+            log.debug("folded", messages=len(messages), orders=result.orders)
+        self._ended |= ends.keys()
 
-    def _guard_rejects(self, work: DecodedBatch) -> None:
-        """Halt a topic whose rejects exceed the budget, and take its messages out of the batch: they stay in Kafka."""
+    def _guard_rejects(self, work: DecodedBatch) -> dict[str, list[tuple[float, int]]]:
+        """Halt a topic whose rejects exceed the budget, and take its messages out of the batch: they stay in Kafka.
+
+        The rejects of the other topics within the window, to be remembered once the batch is folded.
+        """
         now, window = time.monotonic(), self._settings.ingest.reject_window_secs
+        for topic in self._halted:
+            work.remove(topic)
         counts = Counter(reject.message.topic for _, reject in work.rejects)
+        remembered = {}
         for topic, count in counts.items():
             recent = [(at, n) for at, n in self._rejects.get(topic, []) if now - at < window]
             total = sum(n for _, n in recent) + count
@@ -221,7 +271,8 @@ class IngestLoop:
                     f"{self._settings.ingest.reject_budget}); see `order-sync rejects list`, mend the cause, restart",
                 )
             else:
-                self._rejects[topic] = [*recent, (now, count)]
+                remembered[topic] = [*recent, (now, count)]
+        return remembered
 
     def _halt(self, topic: str, why: str) -> None:
         if topic in self._halted:
@@ -235,6 +286,8 @@ class IngestLoop:
     def _back_off(self, error: TryAgain) -> None:
         """Stop fetching and try again later; polling goes on so that the group keeps its member."""
         self._failures += 1
+        if isinstance(error, StateContended) and self._failures <= CONTENTIONS:
+            return
         limits = self._settings.ingest
         delay = min(limits.retry_max_secs, limits.retry_initial_ms / 1000 * 2 ** min(self._failures - 1, 16))
         self._not_before = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
@@ -296,15 +349,17 @@ class IngestLoop:
     def _tell(self) -> None:
         """Lag, readiness, and whether the beginning's backlog is done."""
         lags: dict[str, float] = {source.topic: 0.0 for source in self._structure.sources.values()}
+        now = time.monotonic()
         for name in self._kafka.assigned:
             state = self._partitions.get(name)
             high = self._kafka.high_watermark(name)
             if state is None or high is None:
                 continue
-            behind = max(0, high - state.position.next_offset)
+            behind = max(0, high - max(0, state.position.next_offset))
             self._metrics.consumer_lag_messages.labels(topic=name[0], partition=str(name[1])).set(behind)
-            if behind and state.last_ms is not None:
-                lags[name[0]] = max(lags.get(name[0], 0.0), time.time() - state.last_ms / 1000)
+            state.behind_since = (state.behind_since or now) if behind else None
+            if state.behind_since is not None:
+                lags[name[0]] = max(lags.get(name[0], 0.0), now - state.behind_since)
         for topic, lag in lags.items():
             self._metrics.consumer_lag_seconds.labels(topic=topic).set(lag)
         if not self._failures:
@@ -313,7 +368,8 @@ class IngestLoop:
                 "; ".join(f"{topic}: {why}" for topic, why in self._halted.items()) or "joining the consumer group",
             )
         idle = not self._pending.messages and not self._pending.ends and not self._kafka.waiting
-        if self._kafka.joined and idle and not self._failures and self._kafka.assigned <= self._ended:
+        assigned = self._kafka.assigned
+        if assigned and idle and not self._failures and assigned <= self._ended:
             self.caught_up.set()
 
     @property

@@ -122,7 +122,7 @@ class Metrics:
         "Messages in Kafka that are not folded yet.", "messages", topic=TOPIC, partition="partition number"
     )
     consumer_lag_seconds = _gauge(
-        "Age of the last folded message while others wait behind it, else 0.", "seconds", topic=TOPIC
+        "How long a partition of the topic has had messages that are not folded yet.", "seconds", topic=TOPIC
     )
     source_halted = _gauge("1 while ingest of the source is halted and a person is needed.", "1", source="source")
     ingest_paused = _gauge("1 while ingest has paused all its partitions.", "1")

@@ -14,23 +14,39 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from daemon.errors import StateUnavailable
+from daemon.errors import StateContended, StateRefused, StateUnavailable
 from daemon.settings import Postgres, Secret
 
 Row: TypeAlias = "tuple[Any, ...]"
 Cursor: TypeAlias = "psycopg.Cursor[Row]"
 AsyncCursor: TypeAlias = "psycopg.AsyncCursor[Row]"
 
-# Errors after which the same transaction may well succeed: the server went away, is starting or ending, a deadlock,
-# a serialization failure, a statement or lock that took too long, no space just now.
+# Two transactions stood in each other's way; the one that was ended can be tried again at once.
+_CONTENDED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+# Postgres will never take these values, however often they are offered.
+_REFUSED = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+
+# The same transaction may well succeed later: the server went away, is starting or ending, was demoted, a statement or
+# lock took too long, no space just now.
 _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
+    psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.QueryCanceled,
+    psycopg.errors.ReadOnlySqlTransaction,
     PoolTimeout,
 )
+
+
+def _translated(error: Exception) -> StateUnavailable | StateRefused:
+    """What the caller does next decides the error; its text never holds a row value."""
+    text = f"Postgres: {type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, _CONTENDED):
+        return StateContended(text)
+    if isinstance(error, _REFUSED):
+        return StateRefused(f"Postgres refuses a value: {type(error).__name__}")
+    return StateUnavailable(text)
 
 
 def conninfo(settings: Postgres) -> str:
@@ -62,8 +78,9 @@ def _begin(settings: Postgres) -> sql.Composed:
 def transaction(connection: psycopg.Connection[Row], settings: Postgres) -> Iterator[Cursor]:
     """One READ COMMITTED transaction in our schema: commits at the end of the block, rolls back on any error.
 
-    Raises StateUnavailable for everything that may pass by itself; nothing was changed then, unless the connection
-    broke during the commit itself.
+    Raises StateUnavailable for everything that may pass by itself (StateContended where it may be tried again at once)
+    and StateRefused for values that Postgres never takes; nothing was changed then, unless the connection broke during
+    the commit itself.
     """
     try:
         with connection.cursor() as cursor:
@@ -75,8 +92,10 @@ def transaction(connection: psycopg.Connection[Row], settings: Postgres) -> Iter
                     cursor.execute("rollback")
                 raise
             cursor.execute("commit")
-    except _PASSING as error:
-        raise StateUnavailable(f"Postgres: {' '.join(str(error).split())}") from error
+    except (*_CONTENDED, *_REFUSED, *_PASSING) as error:
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            connection.close()  # a demoted server: the next connection may find the new primary
+        raise _translated(error) from error
 
 
 def async_pool(settings: Postgres) -> AsyncConnectionPool[psycopg.AsyncConnection[Row]]:
@@ -107,10 +126,13 @@ async def async_transaction(
             await cursor.execute(_begin(settings))
             try:
                 yield cursor
+            except psycopg.errors.ReadOnlySqlTransaction:
+                await connection.close()  # a demoted server: the next connection may find the new primary
+                raise
             except BaseException:
                 if not connection.closed:
                     await cursor.execute("rollback")
                 raise
             await cursor.execute("commit")
-    except _PASSING as error:
-        raise StateUnavailable(f"Postgres: {' '.join(str(error).split())}") from error
+    except (*_CONTENDED, *_REFUSED, *_PASSING) as error:
+        raise _translated(error) from error

@@ -18,14 +18,15 @@ insert into lineage (identity) select unnest(%(identities)s::text[]) on conflict
 select id, identity from lineage where identity = any(%(identities)s::text[])
 
 -- name: register_origins
--- Partitions that this state meets for the first time start at their beginning.
+-- Partitions that this state meets for the first time start at their beginning (-1): 0 would mean that offset 0 itself
+-- is still to come, and is a gap where Kafka no longer has it.
 with new as (
     insert into origin (topic, topic_id, partition)
     select * from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[])
     on conflict (topic, topic_id, partition) do nothing
     returning id
 )
-insert into kafka_position (origin, next_offset) select id, 0 from new
+insert into kafka_position (origin, next_offset) select id, -1 from new
 
 -- name: read_positions
 select o.topic, o.topic_id, o.partition, o.id, p.next_offset
@@ -91,7 +92,7 @@ where not (excluded.origin = r.origin
       excluded.lineage = r.lineage and excluded.position <= r.position and excluded.committed <= r.committed
       and not (excluded.origin = r.origin and excluded.position = r.position and excluded.committed = r.committed),
       false)
-  and not (r.deleted and excluded.position = '{}')
+  and not (r.deleted and excluded.position is not distinct from '{}')
 returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
 
 -- name: lock_mirror
@@ -127,9 +128,41 @@ join source_row p on p.source = s.source and p.key = s.key
 where c.source = s.child and c.parent = s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
 
--- name: rows_that_look_up
--- Who refers to these looked-up rows, over relations that follow changes.
-select source, key, root from source_row where refs && %(hashes)b::bigint[]
+-- name: no_full_scan
+-- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them in one pass.
+set local enable_seqscan to off
+
+-- name: full_scan
+set local enable_seqscan to on
+
+-- name: shared_that_look_up
+-- Which rows that belong to no order refer to these looked-up rows.
+select source, key from source_row where refs && %(hashes)b::bigint[] and root is null
+
+-- name: mark_orders_that_look_up
+-- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
+-- `mass` orders at once (a product renamed) are backfill: they must not crowd out the orders that changed themselves.
+with t as (select clock_timestamp() as now),
+found as (
+    select distinct root from source_row
+    where refs && %(hashes)b::bigint[] and root is not null and root <> all(%(touched)b::text[])
+),
+size as (select count(*) > %(mass)s as is_mass from found)
+insert into order_sync as o
+    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
+select d, found.root, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
+       case when size.is_mass then null else to_timestamp(%(committed)s::bigint / 1000.0) end,
+       t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
+from t, size, found, unnest(%(destinations)b::smallint[]) as d
+order by d, found.root
+on conflict (destination, order_key) do update set
+    lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
+    revision     = o.revision + 1,
+    last_change  = excluded.last_change,
+    first_commit = coalesce(o.first_commit, excluded.first_commit),
+    first_change = coalesce(o.first_change, excluded.first_change),
+    due_at       = least(excluded.last_change + %(quiet)s::interval,
+                         coalesce(o.first_change, excluded.first_change) + %(max_wait)s::interval)
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
@@ -155,7 +188,8 @@ insert into rejected_message
     (topic, topic_id, partition, "offset", message_ms, source, row_key, reason, detail, key, value, headers)
 values (%(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(message_ms)s, %(source)s, %(row_key)s, %(reason)s, %(detail)s,
         %(key)s, %(value)s, %(headers)s)
-on conflict (topic, topic_id, partition, "offset") do nothing
+on conflict (topic, topic_id, partition, "offset") do update set
+    reason = excluded.reason, detail = excluded.detail, resolved_at = null
 
 -- name: move_positions
 -- Conditional on the value this consumer started from: a zombie's whole transaction fails here.

@@ -88,7 +88,7 @@ class IngestStore(Protocol):
         """Learn the sources' and destinations' numbers."""
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        """Where each partition stands; one never met before stands at 0."""
+        """Where each partition stands; one never met before stands at -1, its beginning."""
 
     def fold(self, batch: Batch) -> FoldResult:
         """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
@@ -217,9 +217,9 @@ class PostgresIngestStore:
 
         1. lock the batch's positions and compare them with what this consumer expects;
         2. upsert the rows, round by round, in key order;
-        3. take the mirror's lock, then carry values over key changes;
-        4. resolve roots level by level, also of rows that waited, and find the orders that look changed rows up;
-        5. mark the touched orders due;
+        3. take the mirror's lock, then carry values over key changes, before the round that follows;
+        4. resolve roots level by level, also of rows that waited;
+        5. mark the touched orders due, and those that look changed rows up;
         6. keep the rejects;
         7. move the positions.
         """
@@ -273,15 +273,18 @@ class PostgresIngestStore:
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
-            self._upsert(cursor, rows, touched, changed, result)
+            applied = self._upsert(cursor, rows, touched, changed, result)
+            if moved := [row for row in applied if row.old_key is not None and row.unknown]:
+                cursor.execute(_SQL["lock_mirror"])
+                self._carry_over(cursor, moved)
         if changed:
             cursor.execute(_SQL["lock_mirror"])
-            self._carry_over(cursor, changed)
+            of_lane = {lane: {n: r for n, r in changed.items() if r.backfill == bool(lane)} for lane in Lane}
             for lane in Lane:
-                of_lane = {name: row for name, row in changed.items() if row.backfill == (lane is Lane.BACKFILL)}
-                self._resolve(cursor, of_lane, lane, touched)
-                self._refresh(cursor, of_lane, lane, touched)
+                self._resolve(cursor, of_lane[lane], lane, touched)
             self._mark(cursor, touched)
+            for lane in Lane:
+                self._refresh(cursor, of_lane[lane], lane, touched)
         result.orders = len(touched)
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:
@@ -341,21 +344,25 @@ class PostgresIngestStore:
         touched: _Touched,
         changed: dict[tuple[str, str], StagedRow],
         result: FoldResult,
-    ) -> None:
+    ) -> list[StagedRow]:
+        """Upsert one round; the rows of it that were not stale."""
         ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
         cursor.execute(_SQL["upsert_rows"], self._arrays(ordered))
         staged = {(row.source, row.key): row for row in ordered}
+        applied = []
         for number, key, root, _parent, moved_from, has_changed in cursor.fetchall():
             name = (self._names[number], key)
             row = staged.pop(name)
+            applied.append(row)
             result.folded.update((row.mark.origin, op) for op in row.ops)
             if has_changed:
                 changed[name] = row
                 lane = Lane.BACKFILL if row.backfill else Lane.LIVE
-                touched.add(root, lane, row.mark.committed_ms)
-                touched.add(moved_from, lane, row.mark.committed_ms)
+                touched.add(root, lane, row.first_commit_ms)
+                touched.add(moved_from, lane, row.first_commit_ms)
         for row in staged.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
+        return applied
 
     def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
         return {
@@ -375,17 +382,15 @@ class PostgresIngestStore:
             "columns": [columns_json(row.columns) for row in rows],
         }
 
-    def _carry_over(self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow]) -> None:
-        rows = [row for row in changed.values() if row.old_key is not None and row.unknown]
-        if rows:
-            cursor.execute(
-                _SQL["carry_over_key_change"],
-                {
-                    "source": [self._sources[row.source] for row in rows],
-                    "key": [row.key for row in rows],
-                    "old_key": [row.old_key for row in rows],
-                },
-            )
+    def _carry_over(self, cursor: Cursor, rows: Sequence[StagedRow]) -> None:
+        cursor.execute(
+            _SQL["carry_over_key_change"],
+            {
+                "source": [self._sources[row.source] for row in rows],
+                "key": [row.key for row in rows],
+                "old_key": [row.old_key for row in rows],
+            },
+        )
 
     def _resolve(
         self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
@@ -425,26 +430,35 @@ class PostgresIngestStore:
     def _refresh(
         self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
     ) -> None:
-        """Touch every order that looks one of these rows up, over however many shared rows the way leads."""
+        """Mark every order that looks one of these rows up, over however many shared rows the way leads.
+
+        The orders never come here: a country may be looked up by all of them.
+        """
         triggers = {name: row for name, row in changed.items() if name[0] in self._followed}
-        committed = _earliest_commit(triggers.values())
-        roots: set[str] = set()
-        seen: set[int] = set()
+        if not triggers or not self._destinations:
+            return
+        cursor.execute(_SQL["no_full_scan"])
         hashes = {row_hash(source, key) for source, key in triggers}
-        while hashes:
-            seen |= hashes
-            cursor.execute(_SQL["rows_that_look_up"], {"hashes": sorted(hashes)})
-            above: set[int] = set()
-            for number, key, root in cursor.fetchall():
-                if root is not None:
-                    roots.add(root)
-                if self._names[number] in self._followed:
-                    above.add(row_hash(self._names[number], key))
-            hashes = above - seen
-        if len(roots) > MASS_CHANGE:
-            lane, committed = Lane.BACKFILL, None
-        for root in roots:
-            touched.add(root, lane, committed)
+        new = hashes
+        while new:
+            cursor.execute(_SQL["shared_that_look_up"], {"hashes": sorted(new)})
+            above = ((self._names[number], key) for number, key in cursor.fetchall())
+            new = {row_hash(source, key) for source, key in above if source in self._followed} - hashes
+            hashes |= new
+        cursor.execute(
+            _SQL["mark_orders_that_look_up"],
+            {
+                "hashes": sorted(hashes),
+                "touched": list(touched),
+                "mass": MASS_CHANGE,
+                "lane": int(lane),
+                "committed": _earliest_commit(triggers.values()),
+                "destinations": self._destinations,
+                "quiet": self._debounce.quiet,
+                "max_wait": self._debounce.max_wait,
+            },
+        )
+        cursor.execute(_SQL["full_scan"])
 
     def _mark(self, cursor: Cursor, touched: _Touched) -> None:
         if touched and self._destinations:
@@ -503,7 +517,7 @@ class PostgresIngestStore:
 
 
 def _earliest_commit(rows: Iterable[StagedRow]) -> int | None:
-    return min((row.mark.committed_ms for row in rows if row.mark.committed_ms is not None), default=None)
+    return min((row.first_commit_ms for row in rows if row.first_commit_ms is not None), default=None)
 
 
 def _message(row: Row) -> Message:

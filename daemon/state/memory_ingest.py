@@ -54,8 +54,8 @@ class MemoryIngestStore:
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         found = {}
         for partition in partitions:
-            origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, 0)).origin
-            found[partition] = Position(origin, self._next.setdefault(origin, 0))
+            origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
+            found[partition] = Position(origin, self._next.setdefault(origin, -1))
         return found
 
     def fold(self, batch: Batch) -> FoldResult:
@@ -68,10 +68,8 @@ class MemoryIngestStore:
         touched: dict[str, list[tuple[Lane, int | None]]] = {}
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in batch.rounds:
-            for row in rows:
-                self._upsert(row, result, touched, changed)
-        for name, row in changed.items():
-            self._carry_over(name, row)
+            for row in [row for row in rows if self._upsert(row, result, touched, changed)]:
+                self._carry_over((row.source, row.key), row)
         self._resolve(touched, changed)
         for lane in Lane:
             self._refresh(
@@ -106,13 +104,14 @@ class MemoryIngestStore:
         result: FoldResult,
         touched: dict[str, list[tuple[Lane, int | None]]],
         changed: dict[tuple[str, str], StagedRow],
-    ) -> None:
+    ) -> bool:
+        """Whether the row was not stale."""
         name = (row.source, row.key)
         stored = self.rows.get(name)
         repeated = stored is not None and stored.deleted and row.kind is Kind.TOMBSTONE
         if stored is not None and (repeated or is_stale(row.mark, stored.mark)):
             result.stale.update((row.mark.origin, op) for op in row.ops)
-            return
+            return False
         result.folded.update((row.mark.origin, op) for op in row.ops)
         new = _folded(row, stored)
         self.rows[name] = new
@@ -127,6 +126,7 @@ class MemoryIngestStore:
             changed[name] = row
             for root in {new.root, stored.root if stored else None} - {None}:
                 _touch(touched, root, [row])
+        return True
 
     def _carry_over(self, name: tuple[str, str], row: StagedRow) -> None:
         new = self.rows[name]
@@ -205,4 +205,4 @@ def _folded(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
 def _touch(touched: dict[str, list[tuple[Lane, int | None]]], root: str | None, rows: Iterable[StagedRow]) -> None:
     if root is not None:
         touches = touched.setdefault(root, [])
-        touches += [(Lane.BACKFILL if row.backfill else Lane.LIVE, row.mark.committed_ms) for row in rows]
+        touches += [(Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms) for row in rows]

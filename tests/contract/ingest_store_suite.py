@@ -297,6 +297,39 @@ class IngestStoreSuite:
         rig.fold(events.change("orders", "1", partition=1, position=(40,), committed_ms=40, v="old"))
         assert rig.row("orders", "1").deleted
 
+    @pytest.mark.parametrize("kind", [Kind.UPSERT, Kind.UNKNOWN])
+    def test_change_without_position_reaches_a_deleted_row(self, rig: Rig, events: Events, kind: Kind) -> None:
+        """An incremental snapshot, a connector without positions, a reject: that the row is deleted is no obstacle."""
+        rig.fold(events.change("orders", "1", v="a"), events.change("orders", "1", kind=Kind.DELETE))
+        nowhere = {"position": None, "committed_ms": None, "lineage": None}
+        rig.fold(events.change("orders", "1", kind=kind, **nowhere, v="back"))
+        row = rig.row("orders", "1")
+        if kind is Kind.UPSERT:
+            assert (row.deleted, row.columns) == (False, {"v": "back"})
+        else:
+            assert row.unknown == {"*"}
+
+    @pytest.mark.parametrize("after", ["nothing", "update", "old key reused", "changed again"])
+    def test_key_change_and_what_follows_in_one_batch(self, rig: Rig, events: Events, after: str) -> None:
+        """Values are carried from the old key's row as it was at the change, whatever else the batch does to either."""
+        rig.fold(events.change("orders", "1", v="a", big="B"))
+        changes = [
+            events.change("orders", "1", kind=Kind.DELETE, new_key="2"),
+            events.change("orders", "2", unavailable=("big",), old_key="1", v="a"),
+        ]
+        last = "2"
+        if after == "update":
+            changes.append(events.change("orders", "2", unavailable=("big",), v="b"))
+        elif after == "old key reused":
+            changes.append(events.change("orders", "1", v="other", big="OTHER"))
+        elif after == "changed again":
+            changes.append(events.change("orders", "2", kind=Kind.DELETE, new_key="3"))
+            changes.append(events.change("orders", "3", unavailable=("big",), old_key="2", v="a"))
+            last = "3"
+        rig.fold(*changes)
+        row = rig.row("orders", last)
+        assert (row.columns["big"], row.unknown) == ("B", frozenset())
+
     def test_lone_tombstone_deletes_and_lets_the_next_event_apply(self, rig: Rig, events: Events) -> None:
         """Its delete was compacted away: the row goes, and even an older event applies after it."""
         rig.fold(events.change("orders", "1", position=(50,), committed_ms=50, v="a"))
@@ -436,7 +469,7 @@ class IngestStoreSuite:
         reject = Reject(RejectReason.NOT_JSON, "the value is not JSON", "orders", None, message)
         partition = TopicPartition("t.orders", "one", 0)
         [at] = rig.store.positions([partition]).values()
-        rig.store.fold(Batch([], [("one", reject)], [Move(at.origin, 0, 1, rejected=1)]))
+        rig.store.fold(Batch([], [("one", reject)], [Move(at.origin, at.next_offset, 1, rejected=1)]))
         assert rig.store.recent_rejects(timedelta(hours=1)) == {"t.orders": 1}
         assert rig.store.positions([partition])[partition].next_offset == 1
 

@@ -25,10 +25,13 @@ POLICY = DebouncePolicy(timedelta(seconds=10), timedelta(seconds=60))
 
 
 class PostgresRig(Rig):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, fresh: bool = False) -> None:
         super().__init__(PostgresIngestStore(database.settings, POLICY))
         self.look = database.connect()
         self.look.execute("set search_path to order_sync")
+        if fresh:
+            tables = "source_row, order_sync, kafka_position, origin, destination"
+            self.look.execute(f"truncate {tables} restart identity cascade")
         self.look.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
         self.store.open(STRUCTURE, ["a"])
 
@@ -85,7 +88,7 @@ class TestPostgresIngestStore(IngestStoreSuite):
             for c in (good, late)
         ]
         rounds = Stager(STRUCTURE).stage([(at.origin, change) for change in [*unknown, overtaking]], NOW_MS)
-        rig.store.fold(Batch(rounds, rejects, [Move(at.origin, 0, 3, rejected=2)]))
+        rig.store.fold(Batch(rounds, rejects, [Move(at.origin, at.next_offset, 3, rejected=2)]))
         assert [rig.row("orders", key).unknown for key in "12"] == [{"*"}, frozenset()]
 
         def attempt(page: list) -> tuple:

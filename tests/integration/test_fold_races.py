@@ -31,9 +31,10 @@ class MeetingStore(PostgresIngestStore):
         super().__init__(database.settings, POLICY)
         self._meet, self._late = meet, late
 
-    def _upsert(self, *arguments: object) -> None:
-        super()._upsert(*arguments)
+    def _upsert(self, *arguments: object) -> list[object]:
+        applied = super()._upsert(*arguments)
         self._meet.wait(TIMEOUT)
+        return applied
 
     def _mark(self, *arguments: object) -> None:
         if self._late is not None:

@@ -137,7 +137,7 @@ def line(database: Database, broker: Any, topics: Callable[..., str]) -> Line:
 def counts(look: psycopg.Connection) -> dict[str, int]:
     row = look.execute(
         "select coalesce(sum(folded), 0)::int, coalesce(sum(stale), 0)::int, coalesce(sum(skipped), 0)::int,"
-        " coalesce(sum(rejected), 0)::int, coalesce(sum(next_offset), 0)::int from kafka_position"
+        " coalesce(sum(rejected), 0)::int, coalesce(sum(greatest(next_offset, 0)), 0)::int from kafka_position"
     ).fetchone()
     return dict(zip(("folded", "stale", "skipped", "rejected", "consumed"), row, strict=True))
 
@@ -263,6 +263,34 @@ def test_what_cannot_be_decoded_is_kept_and_holds_up_nothing(
     assert sorted((key, value) for _, key, value, _, _ in kept) == sorted((m.key, m.value) for m in broken)
     assert all(topic == line.names["orders"] and reason and detail for topic, _, _, reason, detail in kept)
     assert counts(look)["folded"] + counts(look)["skipped"] == len(orders)
+
+
+def test_values_that_postgres_refuses_are_rejects_and_hold_up_nothing(
+    line: Line, look: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """A key too long for an index, a NUL in a nested name, an absurd time: each is kept, everything else is folded."""
+    orders = [m for m in CORPUS.of_tables() if m.topic == "oms.public.orders"]
+    good = next(m.value for m in orders if m.value and b'"op":"c"' in m.value)
+    values = [
+        good.replace(b'"lsn":', b'"lsn":99999999999999999999,"was":'),
+        good.replace(b'"ts_ms":', b'"ts_ms":9999999999999999,"was":'),
+        good.replace(b'"connector":"postgresql"', b'"connector":["postgresql"]'),
+        good.replace(b'"metadata":', b'"nested":{"a\\u0000b":1},"metadata":'),
+    ]
+    poison = [
+        Message("oms.public.orders", 1, 0, None, b'{"id":%d}' % (9000 + n), v, None) for n, v in enumerate(values)
+    ]
+    line.produce([*orders[:90], poison[0], poison[1], *orders[90:140], poison[2], *orders[140:], poison[3]])
+    with line.running() as running:
+        assert running.loop.caught_up.wait(TIMEOUT)
+        assert running.loop.halted == {}
+    total = counts(look)
+    assert total["consumed"] == len(orders) + len(poison)
+    assert total["folded"] + total["stale"] + total["skipped"] + total["rejected"] == total["consumed"]
+    assert total["rejected"] >= 1
+    want = truth(CORPUS.tables["orders"])
+    got = Mirror(CORPUS, None, look).orders_of("orders")  # type: ignore[arg-type]
+    assert want.keys() <= got.keys()
 
 
 def test_a_burst_of_rejects_halts_that_topic_and_no_other(
