@@ -21,10 +21,10 @@ import structlog
 from daemon import __version__
 from daemon.delivery.loop import DeliveryLoop
 from daemon.delivery.orders_api import HttpOrdersApi
-from daemon.errors import TryAgain
+from daemon.errors import MappingError, TryAgain
 from daemon.ingest.kafka import KafkaSource
 from daemon.ingest.loop import IngestLoop
-from daemon.mapping.model import Mapping
+from daemon.mapping.model import Mapping, check_columns
 from daemon.operate.health import Health
 from daemon.operate.metrics import Metrics
 from daemon.operate.server import OperateServer
@@ -32,7 +32,7 @@ from daemon.settings import Settings
 from daemon.state.database import async_pool
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.ingest_store import PostgresIngestStore
-from daemon.state.reads import Record, reading, records
+from daemon.state.reads import Record, columns_seen, reading, records
 from daemon.state.schedule import DebouncePolicy
 from daemon.state.structure import claim_structure
 
@@ -82,11 +82,13 @@ def run(settings: Settings, mapping: Mapping, role: str, until_caught_up: bool) 
 
 
 def _prepared(parts: Parts) -> bool:
-    """Wait for Postgres and register the destinations. False if stopped meanwhile."""
+    """Wait for Postgres, check the mapping against it, register the destinations. False if stopped meanwhile."""
     while not parts.stop.is_set():
         try:
-            with reading(parts.settings.postgres):
-                pass  # the schema is there and new enough
+            with reading(parts.settings.postgres) as cursor:
+                seen = columns_seen(cursor)
+            if problems := check_columns(parts.mapping, seen):
+                raise MappingError(problems)
             claim_structure(parts.settings.postgres, parts.mapping.structure)
             asyncio.run(_register(parts.settings))
         except TryAgain as error:
@@ -139,6 +141,7 @@ def _ingest(parts: Parts) -> IngestLoop:
         parts.metrics,
         parts.health.loop("ingest"),
         parts.stop,
+        lambda seen: check_columns(parts.mapping, seen),
     )
 
 

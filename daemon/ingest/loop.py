@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -63,7 +63,9 @@ class IngestLoop:
         metrics: Metrics,
         health: LoopHealth,
         stop: threading.Event,
+        check_columns: Callable[[dict[str, set[str]]], list[str]] = lambda _: [],
     ) -> None:
+        """`check_columns` is told the columns that messages showed, by source, and says what the mapping gets wrong."""
         self._settings = settings
         self._structure = structure
         self._store = store
@@ -71,6 +73,8 @@ class IngestLoop:
         self._metrics = metrics
         self._health = health
         self._stop = stop
+        self._check_columns = check_columns
+        self._complained: set[str] = set()
         self._decoder = Decoder(structure)
         self._stager = Stager(structure)
         self._sources = structure.by_topic()
@@ -341,6 +345,13 @@ class IngestLoop:
             if new := seen - self._columns:
                 self._store.see_columns(sorted(new))
                 self._columns |= new
+                shown: dict[str, set[str]] = {}
+                for source, name, _ in self._columns:
+                    shown.setdefault(source, set()).add(name)
+                for problem in self._check_columns(shown):
+                    if problem not in self._complained:
+                        self._complained.add(problem)
+                        log.error("the mapping names a column that no message has", problem=problem)
             if gone := self._store.purge_rejects(timedelta(days=self._settings.ingest.reject_keep_days)):
                 log.warning("old rejects removed", count=gone, keep_days=self._settings.ingest.reject_keep_days)
         except TryAgain:

@@ -208,6 +208,28 @@ def test_another_structure_is_refused_with_the_cure(daemon: Daemon, sandbox: Run
     assert "set postgres.schema_name and kafka.group_id to new names" in said
 
 
+def test_a_column_that_no_message_has_is_named(daemon: Daemon, sandbox: RunningSandbox) -> None:
+    """A misspelt column: an error with place and near miss while running, and no start once the topics are known."""
+    daemon.edit("purchase_total: order.total", "purchase_total: order.totl")
+    daemon.produce()
+    process = daemon.start()
+    try:
+        assert process.stderr is not None
+        events = (json.loads(line) for line in process.stderr)
+        event = next(e for e in events if e["event"] == "the mapping names a column that no message has")
+        assert "orders.totl" in event["problem"]
+        assert "did you mean total?" in event["problem"]
+        process.send_signal(signal.SIGTERM)
+    finally:
+        process.communicate(timeout=TIMEOUT)
+    assert sandbox.admin.orders() == {}
+    process = daemon.start("--until-caught-up")
+    _, said = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 2
+    assert "mapping.yaml:" in said
+    assert "did you mean total?" in said
+
+
 def test_metrics_and_probes_of_the_running_daemon(
     daemon: Daemon, sandbox: RunningSandbox, eventually: Callable[..., None]
 ) -> None:
