@@ -74,6 +74,7 @@ class Bench:
     now: float = 0.0
     arrivals: list[Arrival] = field(default_factory=list)
     halts: list[str] = field(default_factory=list)
+    settle_secs: float = 0.0  # from an answer to the statement that settles it, by whose clock holds start
     unassembled: dict[str, str] = field(default_factory=dict)  # key -> reason: faults found before sending
 
     def __post_init__(self) -> None:
@@ -180,7 +181,8 @@ class Bench:
         for one in settle.orders:
             order = self.orders[one.key]
             order.in_flight = False
-            order.not_before = max(order.not_before, self.now + one.hold_secs)
+            if one.hold_secs:
+                order.not_before = max(order.not_before, self.now + self.settle_secs + one.hold_secs)
             if one.fate in (Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED):
                 order.ever_attempted = one.attempted_before
             if one.fate is Fate.ACCEPTED:

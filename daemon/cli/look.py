@@ -90,7 +90,8 @@ def _lag(settings: Settings, positions: list[Record]) -> tuple[str, list[Record]
                 "partition": at["partition"],
                 "next_offset": at["next_offset"],
                 "end_offset": end,
-                "lag_messages": None if end is None else max(0, end - at["next_offset"]),
+                # An end before our position is a broker that misstates its ends: that says nothing of the lag.
+                "lag_messages": None if end is None or end < at["next_offset"] else end - max(at["next_offset"], 0),
                 "moved_at": at["moved_at"],
             }
         )

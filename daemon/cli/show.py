@@ -174,7 +174,8 @@ def _print(found: dict[str, Any], *, reveal: bool) -> None:
             print_line(f"  held by: {reason}")
     if not found["records"]:
         print_line(
-            f"order {found['order_key']}: no record: no change of it was ever folded, or the id is another one's"
+            f"order {found['order_key']}: no order has this key, and none was sent under this id;"
+            " one that was never sent is found by its key in the OMS alone (see `order-sync rows`)"
         )
     print_line()
     for row in found["rows"]:

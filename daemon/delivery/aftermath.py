@@ -110,12 +110,12 @@ def _accepted(state: State, flight: Flight, verdict: Verdict, now: float) -> Ste
     gap = state.policy.settings.resend_gap_secs
     orders = [settled(item, Fate.ACCEPTED, hold=gap) for item in taken]
     blamed = [item for item in flight.items if item.order_id in named]
-    state, records = _convict(state, blamed, named, now, REJECTED)
+    state, records = _convict(state, blamed, named, now, REJECTED, doubt=Fate.DOUBTFUL, hold=gap)
     return _settle(state, flight, verdict, now, orders + records)
 
 
 def _rejected(state: State, flight: Flight, verdict: Verdict, now: float) -> Step:
-    """A 400: orders of the batch are at fault. Nothing applied is assumed, nor that nothing was."""
+    """A 400, or a 2xx that names every order: orders are at fault. After the 400 those named count as not taken."""
     if state.halted_for_orders:
         state = replace(state, probe_at=now + state.policy.settings.halt_probe_secs)
         return _settle(state, flight, verdict, now, _all(flight, Fate.DOUBTFUL, detail=verdict.detail))
@@ -129,7 +129,10 @@ def _rejected(state: State, flight: Flight, verdict: Verdict, now: float) -> Ste
         state = replace(state, groups=(*whole.halves(), *state.groups))
         return _settle(state, flight, verdict, now, _all(flight, Fate.DOUBTFUL))
     others = [item for item in flight.items if item.order_id not in named]
-    state, records = _convict(state, blamed, named, now, REJECTED)
+    taken = verdict.kind is Kind.ACCEPTED
+    hold = state.policy.settings.resend_gap_secs if taken else 0.0
+    doubt = Fate.DOUBTFUL if taken else None
+    state, records = _convict(state, blamed, named, now, REJECTED, doubt=doubt, hold=hold)
     if others and not state.halted:
         state = replace(state, groups=(_group(flight, others, REJECTED, now), *state.groups))
     return _settle(state, flight, verdict, now, records + [settled(item, Fate.DOUBTFUL) for item in others])
@@ -166,17 +169,26 @@ def close_surgery(state: State) -> Step:
 
 
 def _convict(
-    state: State, blamed: list[Item], says: dict[str, str], now: float, kind: str, *, fence: float = 0.0
+    state: State,
+    blamed: list[Item],
+    says: dict[str, str],
+    now: float,
+    kind: str,
+    *,
+    doubt: Fate | None = None,
+    hold: float = 0.0,
 ) -> tuple[State, list[Settled]]:
-    """Quarantine orders of a request that is being settled; beyond the budget for that, halt: then none pays."""
-    doubt = fence > 0
+    """Quarantine orders of a request that is being settled; beyond the budget for that, halt: then none pays.
+
+    `doubt`: they may have been applied all the same, and this is the fate of those that are not quarantined.
+    """
     if blamed and exceeds(state, kind, len(blamed)):
         text = f"{len(blamed)} more orders refused: {next(iter(says.values()))}"
-        fate = Fate.UNKNOWN if doubt else Fate.NOT_APPLIED
-        return _halt_for_orders(state, text, now), [settled(item, fate, hold=fence) for item in blamed]
+        fate = doubt or Fate.NOT_APPLIED
+        return _halt_for_orders(state, text, now), [settled(item, fate, hold=hold) for item in blamed]
     state = _remember(state, [kind] * len(blamed))
     return state, [
-        settled(item, Fate.QUARANTINED, hold=fence, reason=kind, detail=says[item.order_id], doubt=doubt)
+        settled(item, Fate.QUARANTINED, hold=hold, reason=kind, detail=says[item.order_id], doubt=doubt is not None)
         for item in blamed
     ]
 
@@ -283,7 +295,7 @@ def _suspect(
 ) -> tuple[State, list[Settled]]:
     """Keep the batch together and count its equal failures; then halve it. A lone order is judged if others pass."""
     before = flight.group
-    again = before is not None and before.cause == verdict.cause
+    again = before is not None and _family(before.cause) == _family(verdict.cause)
     failures = before.failures + 1 if before is not None and again else 1
     since = before.since if before is not None and again else now
     group = replace(
@@ -298,4 +310,10 @@ def _suspect(
         return replace(state, groups=(*state.groups, group)), []
     item = flight.items[0]
     text = f"fails alone while others pass: {verdict.detail or verdict.cause}"
-    return _convict(state, [item], {item.order_id: text}, now, f"fails_{verdict.cause}", fence=fence)
+    doubt = Fate.UNKNOWN if fence > 0 else None
+    return _convict(state, [item], {item.order_id: text}, now, f"fails_{verdict.cause}", doubt=doubt, hold=fence)
+
+
+def _family(cause: str) -> str:
+    """What makes failures equal: one bad order may time out now and be a 502 or a 500 the next time."""
+    return cause if cause in (REJECTED, "403") else Kind.UNKNOWN.value

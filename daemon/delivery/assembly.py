@@ -141,8 +141,9 @@ class Assembly:
 
     def _contest(self, gathered: Gathered, order: DueOrder, holder: Holder | None) -> None:
         """Another order holds the vendor id: a while of patience if it may yet turn out to be gone."""
-        unsettled = holder is None or holder.owed or holder.in_flight
-        if unsettled and not self._rules.patience_ended(order):
+        flying = holder is not None and holder.in_flight
+        unsettled = holder is None or holder.owed
+        if flying or (unsettled and not self._rules.patience_ended(order)):
             recheck = self._rules.recheck_secs
             detail = "the API's id of this order belongs to another order that is not settled yet"
             gathered.judgements.append(Judgement(order.key, order.revision, False, Hold.WAITING, detail, recheck))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from daemon.delivery.aftermath import Step, answered, close_surgery, remember_faults
 from daemon.delivery.destination import (
+    MAX_TRIED,
     PROBE_ORDERS,
     REJECTED,
     STALE_SECS,
@@ -24,6 +25,8 @@ from daemon.delivery.destination import (
     Group,
     Inherited,
     Item,
+    NoRoom,
+    OrderFault,
     Policy,
     Quarantine,
     Reserved,
@@ -109,7 +112,7 @@ def step(state: State, event: Event, now: float) -> Step:
 def _told(state: State, event: Told, now: float) -> State:
     state = replace(state, paused=event.paused)
     if event.resume:
-        return replace(state, halted=None, halted_for_orders=False, verdicts=())
+        return replace(state, halted=None, halted_for_orders=False, verdicts=(), tried=(), dry=frozenset())
     return replace(state, probe_at=min(state.probe_at, now)) if event.new_key else state
 
 
@@ -149,11 +152,11 @@ def _plan(state: State, now: float) -> Step:
         if group.ready_at <= now and (group.cause == REJECTED or not _suspect_in_flight(state)):
             return _fetch_group(state, group)
     for lane in _lanes(state, now):
-        if state.ready[lane]:
-            batch = _pack(state, state.ready[lane], lane, now, state.order_limit)
-            if batch:
-                return _send(state, lane, batch, None)
-        elif state.look_at[lane] <= now and _room(state, lane, now) >= _floor(state, lane):
+        batch, passed = _pack(state, state.ready[lane], lane, now, state.order_limit)
+        state = _remember_passed(state, lane, passed, now)
+        if batch:
+            return _send(state, lane, batch, None)
+        if state.look_at[lane] <= now and _worth_fetching(state, lane, now):
             return state, (Fetch(lane, state.order_limit, tuple(state.busy())),)
     return state, ()
 
@@ -186,10 +189,11 @@ def _suspect_in_flight(state: State) -> bool:
 
 
 def _probe(state: State, now: float) -> Step:
-    """One small batch: of the lanes, else of what is under suspicion."""
+    """One small batch: of the lanes, else of what is under suspicion. Each probe of a halt for orders tries others."""
+    tried = state.tried if state.halted_for_orders else ()
     for lane in Lane:
         if state.look_at[lane] <= now:
-            return state, (Fetch(lane, PROBE_ORDERS, tuple(state.busy()), probe=True),)
+            return state, (Fetch(lane, PROBE_ORDERS, (*state.busy(), *tried), probe=True),)
     for group in state.groups:
         if group.ready_at <= now:
             head, rest = replace(group, keys=group.keys[:PROBE_ORDERS]), replace(group, keys=group.keys[PROBE_ORDERS:])
@@ -205,7 +209,13 @@ def _fetch_group(state: State, group: Group) -> Step:
 
 
 def _lanes(state: State, now: float) -> list[Lane]:
-    """The lanes in the order of their turn. The backfill never holds the last free request slot."""
+    """The lanes in the order of their turn. The backfill never holds the last free request slot.
+
+    A document that waited a window for room and is above its lane's share has both lanes wait: else it waits for ever.
+    """
+    for lane, share in ((Lane.LIVE, state.policy.shares.live), (Lane.BACKFILL, state.policy.shares.backfill)):
+        if _overdue(state, lane, now) and state.no_room[lane].size > share * state.policy.settings.budget_bytes:
+            return [lane]
     slots = state.policy.settings.requests_in_flight
     taken = sum(1 for flight in state.in_flight if flight.lane is Lane.BACKFILL)
     if slots > 1 and taken >= slots - 1:
@@ -226,30 +236,65 @@ def _floor(state: State, lane: Lane) -> int:
     return 1 if lane is Lane.LIVE else max(min(state.byte_limit, state.policy.settings.budget_bytes // 50), 1)
 
 
-def _pack(state: State, items: tuple[Item, ...], lane: Lane, now: float, limit: int) -> tuple[Item, ...]:
-    """The first orders that fit one request, none of them in flight in another; one that is to go alone goes alone."""
+def _overdue(state: State, lane: Lane, now: float) -> bool:
+    """Whether a document of the lane was passed for so long that nothing of the lane may pass it any more."""
+    waits = state.no_room.get(lane)
+    return waits is not None and waits.since + state.policy.settings.budget_window_secs < now
+
+
+def _remember_passed(state: State, lane: Lane, passed: Item | None, now: float) -> State:
+    known = state.no_room.get(lane)
+    if passed is None or (known is not None and known.key == passed.key):
+        return state
+    return replace(state, no_room={**state.no_room, lane: NoRoom(passed.key, body_size([passed]), now)})
+
+
+def _worth_fetching(state: State, lane: Lane, now: float) -> bool:
+    """With orders of the lane at hand: only if they are few and large, and there is room for a batch of others."""
+    room = _room(state, lane, now)
+    if not state.ready[lane]:
+        return room >= _floor(state, lane) or _overdue(state, lane, now)
+    few = len(state.ready[lane]) < PROBE_ORDERS and not _overdue(state, lane, now)
+    return few and room >= _floor(state, Lane.BACKFILL)
+
+
+def _pack(
+    state: State, items: tuple[Item, ...], lane: Lane, now: float, limit: int
+) -> tuple[tuple[Item, ...], Item | None]:
+    """The first orders that fit one request, none of them in flight in another; one that is to go alone goes alone.
+
+    With the order that was passed because there is no room for it now: the one known to wait, else the first.
+    """
     keys = {item.key for flight in state.in_flight for item in flight.items}
     keys.update(key for one in state.inherited for key in one.keys)
     ids = {item.order_id for flight in state.in_flight for item in flight.items}
     room = _room(state, lane, now)
     bytes_left = min(state.byte_limit, room) - 1
+    known = state.no_room.get(lane)
     batch: list[Item] = []
+    passed: Item | None = None
     for item in items:
         if len(batch) >= limit:
             break
         if item.key in keys or item.order_id in ids:
             continue
         size = len(item.document.body) + 1
+        if size + 1 > room:
+            waits = known is not None and known.key == item.key
+            passed = item if passed is None or waits else passed
+            if waits and _overdue(state, lane, now):
+                break
+            continue
         if item.due.send_alone or size > state.byte_limit - 1:
             if batch:
                 continue
-            return (item,) if size + 1 <= room else ()
+            return (item,), passed
         if size > bytes_left:
             break
         bytes_left -= size
         ids.add(item.order_id)
         batch.append(item)
-    return tuple(batch)
+    return tuple(batch), passed
 
 
 def _send(state: State, lane: Lane, batch: tuple[Item, ...], group: Group | None) -> Step:
@@ -261,6 +306,7 @@ def _send(state: State, lane: Lane, batch: tuple[Item, ...], group: Group | None
         ledger=state.ledger.reserve(number, lane, size),
         in_flight=(*state.in_flight, Flight(number, lane, batch, size, group)),
         ready={one: tuple(item for item in items if item.key not in sent) for one, items in state.ready.items()},
+        no_room={one: waits for one, waits in state.no_room.items() if waits.key not in sent},
     )
     return state, (Send(number, lane, batch),)
 
@@ -274,6 +320,8 @@ def _fetched(state: State, event: Fetched, now: float) -> Step:
         groups = (fetch.group, *state.groups) if fetch.group else state.groups
         look_at = {**state.look_at, fetch.lane: now + _pause(state)}
         return replace(state, groups=groups, look_at=look_at), ()
+    event = _without_giants(state, event)
+    state = _tried(_keep_missing(state, event, now), event)
     actions: tuple[Action, ...] = ()
     if event.faults and not state.halted_for_orders:
         text = f"{len(event.faults)} orders cannot be sent: {event.faults[0].reason}: {event.faults[0].detail}"
@@ -281,7 +329,7 @@ def _fetched(state: State, event: Fetched, now: float) -> Step:
         actions = (Quarantine(event.faults, attempt=False),) if pays else ()
     if not fetch.group:
         wait = 0.0 if event.more and not fetch.probe else _pause(state)
-        state = replace(state, look_at={**state.look_at, fetch.lane: now + wait})
+        state = replace(_forget_passed(state, event), look_at={**state.look_at, fetch.lane: now + wait})
         if fetch.lane is Lane.BACKFILL:
             state = replace(state, backfill_waits=bool(event.items) or event.more)
     if not event.items or (state.halted and not fetch.probe):
@@ -297,6 +345,56 @@ def _pause(state: State) -> float:
     return state.policy.settings.poll_interval_ms / 1000.0
 
 
+def _without_giants(state: State, event: Fetched) -> Fetched:
+    """What is larger than the whole budget can never be sent: the fault of the order."""
+    budget = state.policy.settings.budget_bytes
+    giants = [item for item in event.items if body_size([item]) > budget]
+    if not giants:
+        return event
+    faults = tuple(
+        OrderFault(item.due, Kind.TOO_LARGE.value, f"{body_size([item])} bytes; budget_bytes is {budget}")
+        for item in giants
+    )
+    items = tuple(item for item in event.items if item not in giants)
+    return replace(event, items=items, faults=(*event.faults, *faults))
+
+
+def _keep_missing(state: State, event: Fetched, now: float) -> State:
+    """Suspected orders that are not due yet, as settling took its time, stay suspected; one fence longer at most."""
+    group = event.fetch.group
+    if group is None or group.cause == REJECTED:
+        return state
+    seen = {item.key for item in event.items} | {fault.due.key for fault in event.faults} | set(event.judged)
+    missing = tuple(key for key in group.keys if key not in seen)
+    # From the first look on, which comes after they were settled: their hold ends within a fence.
+    until = group.missed_until or now + state.policy.settings.fence_secs + 2 * _pause(state)
+    if not missing or now > until:
+        return state
+    waiting = replace(group, keys=missing, ready_at=now + _pause(state), missed_until=until)
+    return replace(state, groups=(*state.groups, waiting))
+
+
+def _tried(state: State, event: Fetched) -> State:
+    """Have the next probes of a halt for orders pass these, until there are no others: then it starts over."""
+    fetch = event.fetch
+    if not (state.halted_for_orders and fetch.probe) or fetch.group:
+        return state
+    found = (*(fault.due.key for fault in event.faults), *(item.key for item in event.items))
+    dry = state.dry - {fetch.lane} if found or event.more else state.dry | {fetch.lane}
+    if len(dry) == len(Lane):
+        return replace(state, tried=(), dry=frozenset())
+    return replace(state, tried=(*state.tried, *found)[-MAX_TRIED:], dry=dry)
+
+
+def _forget_passed(state: State, event: Fetched) -> State:
+    """A document that waited for room and is not among what is due any more is not waited for."""
+    lane = event.fetch.lane
+    waits = state.no_room.get(lane)
+    if waits is None or event.fetch.probe or any(one.key == waits.key for one in (*state.ready[lane], *event.items)):
+        return state
+    return replace(state, no_room={one: other for one, other in state.no_room.items() if one is not lane})
+
+
 def _slower_probe(state: State, event: Fetched, now: float) -> State:
     """A halted destination whose next orders cannot even be assembled is looked at again after a while, not at once."""
     if event.fetch.probe and state.halted and event.faults:
@@ -307,8 +405,8 @@ def _slower_probe(state: State, event: Fetched, now: float) -> State:
 def _send_at_once(state: State, event: Fetched, now: float) -> Step:
     """Send what a group or a probe fetched; what does not fit one request stays a group."""
     fetch = event.fetch
-    batch = _pack(state, event.items, fetch.lane, now, fetch.limit)
-    group = fetch.group
+    batch, _ = _pack(state, event.items, fetch.lane, now, fetch.limit)
+    group = fetch.group and replace(fetch.group, missed_until=0.0)
     if group is None:
         return _send(state, fetch.lane, batch, None) if batch else (state, ())
     sent = {item.key for item in batch}

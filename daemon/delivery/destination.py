@@ -23,6 +23,9 @@ FIRST_OF_BISECTION = 10
 STALE_SECS = 5.0
 """A document assembled longer ago than this is not sent but assembled anew."""
 
+MAX_TRIED = 1000
+"""So many orders that the probes of a halt have tried are passed over by the next ones."""
+
 REJECTED = "rejected"
 """The cause of groups that a 400 left: sent on at once, ahead of everything."""
 
@@ -80,7 +83,8 @@ class Item:
 class Group:
     """Orders that are sent together and with no others, because of `cause`, not before `ready_at`.
 
-    `failures` counts equal failures of this batch, the first one at `since`.
+    `failures` counts equal failures of this batch, the first one at `since`. Where its orders are not due when it is,
+    it waits for them until `missed_until`.
     """
 
     keys: tuple[str, ...]
@@ -89,6 +93,7 @@ class Group:
     ready_at: float
     failures: int = 0
     since: float = 0.0
+    missed_until: float = 0.0
 
     def halves(self) -> tuple[Group, ...]:
         """The same in two, or as it is where it cannot be cut."""
@@ -127,6 +132,15 @@ class Withheld:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """A document of a lane that others pass since `since`, because the budget has no room for its `size`."""
+
+    key: str
+    size: int
+    since: float
+
+
 def nothing_ready() -> dict[Lane, tuple[Item, ...]]:
     """Both lanes without assembled orders."""
     return dict.fromkeys(Lane, ())
@@ -143,11 +157,14 @@ class State:
     groups: tuple[Group, ...] = ()
     ready: dict[Lane, tuple[Item, ...]] = field(default_factory=nothing_ready)
     look_at: dict[Lane, float] = field(default_factory=lambda: dict.fromkeys(Lane, 0.0))
+    no_room: dict[Lane, NoRoom] = field(default_factory=dict)
     backfill_waits: bool = False
     next_number: int = 1
     paused: bool = False
     halted: str | None = None
     halted_for_orders: bool = False  # by the quarantine budget: no order pays until one is accepted
+    tried: tuple[str, ...] = ()  # by probes while halted for orders, the last ones
+    dry: frozenset[Lane] = frozenset()  # lanes in which such a probe found no order that was not tried
     probe_at: float = 0.0
     limited_until: float = 0.0  # 429
     backoff_until: float = 0.0
@@ -206,13 +223,17 @@ class OrderFault:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer to a Fetch. `more`: as many were due as had been asked for. `failed`: the state was away."""
+    """The answer to a Fetch. `more`: as many were due as had been asked for. `failed`: the state was away.
+
+    `judged`: orders that were due and about which something else than sending was decided.
+    """
 
     fetch: Fetch
     items: tuple[Item, ...] = ()
     faults: tuple[OrderFault, ...] = ()
     more: bool = False
     failed: bool = False
+    judged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

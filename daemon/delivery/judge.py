@@ -10,6 +10,7 @@ from daemon.mapping.model import OnGone
 from daemon.state.delivery_records import DueOrder, Hold, Judgement
 
 MAX_DETAIL = 1000
+MAX_ID_BYTES = 1000  # what an index of the state holds with room to spare; the API states no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,10 @@ def judge(order: DueOrder, outcome: Outcome, rules: Rules) -> Next:
 
 def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
     """Send the document, unless it is what the API has."""
+    if len(document.order_id.encode()) > MAX_ID_BYTES:
+        return Fault(
+            "invalid", f"order_id: is longer than {MAX_ID_BYTES} bytes; map a column that identifies the order"
+        )
     if order.ever_attempted and order.vendor_order_id not in (None, document.order_id):
         return Fault(
             "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"

@@ -8,6 +8,7 @@ leader, a change, a crash) is met by: the epoch of the lease, the revision that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ from daemon.delivery.orders_api import OrdersApi
 from daemon.delivery.posts import Posts
 from daemon.delivery.report import Report
 from daemon.delivery.verdict import Kind, Trouble, Verdict, verdict_of
-from daemon.errors import LeaseLost, StateUnavailable
+from daemon.errors import LeaseLost, StateContended, StateUnavailable
 from daemon.mapping.model import Mapping
 from daemon.operate.health import LoopHealth
 from daemon.operate.metrics import Metrics
@@ -60,6 +61,7 @@ STEPS_PER_TURN = 50
 
 QUARANTINE_PAGE = 1000
 COUNT_SECS = 5.0
+TURN_SECS = 1.0  # of fetching and judging, before a stop, a pause or an answer is heard
 
 
 class DeliveryLoop:
@@ -133,6 +135,9 @@ class DeliveryLoop:
         except LeaseLost:
             self._abdicate()
             worked = False
+        except StateContended as error:
+            self._log.info("gave way to another transaction", error=str(error))
+            worked = True
         except StateUnavailable as error:
             self._log.warning("state unavailable", error=str(error))
             self._health.set_ready(ready=False, reason="Postgres is unavailable")
@@ -201,9 +206,15 @@ class DeliveryLoop:
         if leadership is None:
             self._report.led(led=False)
             return False
-        standing = await self._store.standing(self._destination)
-        # Read after the epoch was raised: no request of an older one can be added any more.
-        requests, ledger = await self._store.inherit(leadership.lease, self._settings.fence_secs)
+        try:
+            standing = await self._store.standing(self._destination)
+            # Read after the epoch was raised: no request of an older one can be added any more.
+            requests, ledger = await self._store.inherit(leadership.lease, self._settings.fence_secs)
+        except StateUnavailable:
+            # Nobody would lead until the lease ends by itself.
+            with contextlib.suppress(StateUnavailable):
+                await self._store.release_lease(leadership.lease)
+            raise
         new_mapping = standing.mapping_version != self._mapping.version
         known = replace(standing, halted=None) if new_mapping and _halted_for_orders(standing) else standing
         self._state = core.start(self._settings, known, requests, ledger, self._clock())
@@ -253,8 +264,9 @@ class DeliveryLoop:
 
     async def _act(self) -> bool:
         """Do what the core asks for, until it asks for nothing or an answer came; whether it may ask again at once."""
+        began = self._clock()
         for _ in range(STEPS_PER_TURN):
-            if self._draining or self._posts.any_ended():
+            if self._draining or self._posts.any_ended() or self._clock() - began > TURN_SECS:
                 return not self._draining
             await self._led().keep(self._store, self._clock)
             actions = self._decide(Tick())
@@ -296,7 +308,8 @@ class DeliveryLoop:
             self._decide(Fetched(fetch, failed=True))
             raise
         more = fetch.group is None and len(due) >= fetch.limit
-        return self._decide(Fetched(fetch, tuple(gathered.items), tuple(gathered.faults), more))
+        known = tuple(one.key for one in gathered.judgements)
+        return self._decide(Fetched(fetch, tuple(gathered.items), tuple(gathered.faults), more, judged=known))
 
     async def _send(self, send: Send) -> tuple[Action, ...]:
         """Put the orders in flight and start the POST."""
@@ -375,8 +388,12 @@ class DeliveryLoop:
 
     async def _pay_debts(self) -> bool:
         debts, self._owing = self._owing, []
-        for debt in debts:
-            await self._record(debt)
+        for number, debt in enumerate(debts):
+            try:
+                await self._record(debt)
+            except LeaseLost:
+                self._owing += debts[number + 1 :]
+                raise
         return bool(debts) and not self._owing
 
     async def _release_quarantines(self) -> bool:
@@ -384,7 +401,7 @@ class DeliveryLoop:
         if not self._releasing:
             return False
         released = await self._store.release_quarantines(self._led().lease, self._mapping.version, QUARANTINE_PAGE)
-        self._releasing = released >= QUARANTINE_PAGE
+        self._releasing = released > 0
         if released:
             self._log.info("quarantine released by a new mapping", orders=released)
         return self._releasing

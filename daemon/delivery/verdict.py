@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+MAX_DEPTH = 5  # of an error body: deeper ones are nobody's envelope
 MAX_DETAIL = 300
 MAX_PAUSE_SECS = 3600.0
 """A vendor that asks for more than an hour is tried after an hour."""
@@ -72,14 +73,25 @@ class Verdict:
 
 
 def verdict_of(answer: Answer, now: datetime) -> Verdict:
-    """The verdict on one POST. `now` is the wall clock, for a Retry-After that names a date."""
+    """The verdict on one POST. `now` is the wall clock, for a Retry-After that names a date.
+
+    Whatever the vendor answers, there is a verdict: an answer that cannot be made out leaves the outcome unknown.
+    """
+    try:
+        return _verdict_of(answer, now)
+    except Exception as error:  # noqa: BLE001 - no answer may end the loop that serves the other orders
+        text = f"the answer cannot be read: {type(error).__name__}"
+        return Verdict(Kind.UNKNOWN, answer.status, cause="unreadable", detail=text)
+
+
+def _verdict_of(answer: Answer, now: datetime) -> Verdict:
     if answer.trouble is not None:
         kind = Kind.NOT_SENT if answer.trouble is Trouble.NOT_SENT else Kind.UNKNOWN
         return Verdict(kind, cause=answer.trouble.value, detail=answer.detail[:MAX_DETAIL])
     status = answer.status or 0
     kind = _kind(status)
     content = _content(answer.body)
-    faults = tuple(_faults(content)) if kind in (Kind.ACCEPTED, Kind.REJECTED) else ()
+    faults = tuple(_faults(content, accepted=kind is Kind.ACCEPTED)) if kind in (Kind.ACCEPTED, Kind.REJECTED) else ()
     pause = _pause(answer.headers, content, now) if kind in (Kind.LIMITED, Kind.UNKNOWN) else None
     detail = "" if kind is Kind.ACCEPTED and not faults else _message(content)
     return Verdict(kind, status, faults, pause, cause=str(status), detail=detail[:MAX_DETAIL])
@@ -125,7 +137,7 @@ _NESTED = ("response", "detail", "details", "errors", "error", "message")
 
 def _entries(content: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
     """Every object in the body that may speak about one order."""
-    if depth > 5:
+    if depth > MAX_DEPTH:
         return
     content = _content(content.encode()) if isinstance(content, str) else content
     if isinstance(content, list):
@@ -140,13 +152,17 @@ def _entries(content: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
                     yield from _entries(content[name], depth + 1)
 
 
-def _faults(content: Any) -> Iterator[Fault]:
-    """The orders named as wrong, each once. Places such as `$[3]` are not trusted: their base is not documented."""
+def _faults(content: Any, *, accepted: bool) -> Iterator[Fault]:
+    """The orders named as wrong, each once. Places such as `$[3]` are not trusted: their base is not documented.
+
+    In an `accepted` answer a message alone ("queued") is no complaint: it takes an error, a code or a place.
+    """
     seen: dict[str, list[str]] = {}
     for entry in _entries(content):
         says: list[Any] = [entry.get(name) for name in ("message", "msg", "error", "detail")]
         text: str = next((one for one in says if isinstance(one, str) and one), "")
-        if not text and not any(name in entry for name in ("json_path", "loc", "code", "type", "errors")):
+        marked = any(entry.get(name) for name in ("json_path", "loc", "code", "type", "errors", "error"))
+        if not marked and (accepted or not text):
             continue  # an object with an order id that says nothing wrong: an echo of what was sent
         path: Any = entry.get("json_path")
         place: str = f" ({path})" if isinstance(path, str) and path else ""
@@ -155,16 +171,18 @@ def _faults(content: Any) -> Iterator[Fault]:
         yield Fault(order_id, "; ".join(texts)[:MAX_DETAIL])
 
 
-def _message(content: Any) -> str:
+def _message(content: Any, depth: int = 0) -> str:
     """A short text of what the vendor said, for a person."""
     if isinstance(content, str):
         return content
+    if depth > MAX_DEPTH:
+        return ""
     if isinstance(content, dict):
         for name in ("response", "message", "error", "detail", "msg"):
             if content.get(name):
-                return _message(content[name])
+                return _message(content[name], depth + 1)
     if isinstance(content, list) and content:
-        return _message(content[0])
+        return _message(content[0], depth + 1)
     return ""
 
 
@@ -182,7 +200,7 @@ def _retry_after(text: str, now: datetime) -> float | None:
         return secs
     try:
         at = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max((at - now).total_seconds(), 0.0)
@@ -193,6 +211,6 @@ def _seconds(value: Any) -> float | None:
         return None
     try:
         secs = float(value)
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
     return max(secs, 0.0) if secs < float("inf") else None

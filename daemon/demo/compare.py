@@ -172,7 +172,7 @@ def report(orders: int, found: list[Difference], by_kind: Mapping[str, int], say
         say(str(difference))
     if len(found) > SHOWN:
         say(f"… and {len(found) - SHOWN} more")
-    say("orders by kind:")
+    say("orders by kind (an order may be of several):")
     for kind, count in sorted(by_kind.items()):
         say(f"  {kind:<28}{count:>6}")
     say(f"demo: {orders} orders, {len(found)} differences")

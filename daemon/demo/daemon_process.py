@@ -58,6 +58,12 @@ class DaemonProcess:
         """Where it tells its figures."""
         return f"http://127.0.0.1:{self._port}/metrics"
 
+    @property
+    def example(self) -> str:
+        """A command that looks at its state, to be typed in another terminal."""
+        command = Path(sys.executable).with_name("order-sync")
+        return f"{KEY_VARIABLE}={DEFAULT_KEY} {command} --config {self._settings} status"
+
     @contextmanager
     def running(self) -> Iterator[Child]:
         """Migrated, started and ready; ended by SIGTERM, which must leave exit status 0."""

@@ -100,6 +100,7 @@ def _demo(view: View, trade: Trade, home: Path, duration: float | None, *, sabot
         sandbox = parts.enter_context(SandboxServer())
         api = parts.enter_context(SandboxAdmin(sandbox.url))
         daemon = DaemonProcess(home, rig, sandbox.url)
+        view.say(f"to look inside meanwhile: {daemon.example}")
         _trade(view, trade, duration, daemon, shop, api)
         view.say("the shop is closed; a second daemon catches up")
         rig.await_connector()

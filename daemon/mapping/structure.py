@@ -44,6 +44,9 @@ class Link:
             value = columns.get(name)
             if value is None or key_text(value) != wanted:
                 return None
+        if len(self.columns) == 1:  # nearly always, and asked for every row
+            only = columns.get(self.columns[0])
+            return None if only is None else key_text(only)
         values = [columns.get(name) for name in self.columns]
         if any(value is None for value in values):
             return None

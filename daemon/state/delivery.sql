@@ -1,6 +1,9 @@
 -- name: register
--- Gives a destination its number at its first start.
-insert into destination (name, base_url, client_id) values (%(name)s, %(base_url)s, %(client_id)s)
+-- Gives a destination its number at its first start; no number is used up by the later ones.
+insert into destination (name, base_url, client_id) select %(name)s, %(base_url)s, %(client_id)s
+where not exists (
+    select from destination where name = %(name)s or (base_url = %(base_url)s and client_id = %(client_id)s)
+)
 on conflict do nothing
 
 -- name: find_destination
@@ -103,10 +106,11 @@ where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and coalesce(last_accepted, last_attempted) is not null
 
 -- name: holders
--- Who holds these vendor ids; gone: its void was accepted, or its root row is deleted.
+-- Who holds these vendor ids; gone: its void was accepted, or its root row is deleted. One that is held may have a
+-- request behind it that can still land: it counts as in flight.
 select o.order_key, o.vendor_order_id,
        o.voided or o.hold is not distinct from 'deleted' or coalesce(r.deleted, false),
-       o.revision > o.settled_revision, o.request_id is not null
+       o.revision > o.settled_revision, o.request_id is not null or o.not_before > clock_timestamp()
 from order_sync o
 left join source s on s.name = %(root_source)s
 left join source_row r on r.source = s.id and r.key = o.order_key
@@ -126,7 +130,7 @@ where s.request_id is null and s.revision >= b.revision and s.settled_revision <
   and not exists (
       select 1 from order_sync h
       where h.destination = %(destination)s and h.vendor_order_id = b.vendor_order_id and h.order_key <> b.order_key
-        and (h.order_key is distinct from b.take_over or h.request_id is not null))
+        and (h.order_key is distinct from b.take_over or h.request_id is not null or h.not_before > clock_timestamp()))
 order by s.order_key for update of s
 
 -- name: give_up_vendor_ids
@@ -218,9 +222,11 @@ update order_sync s set
     settled_revision = case when j.settle then j.revision else s.settled_revision end,
     first_change = case when j.settle then null else s.first_change end,
     first_commit = case when j.settle then null else s.first_commit end,
-    hold = case when j.quarantine is null then j.hold else s.hold end,
-    hold_detail = case when j.quarantine is null then j.detail else s.hold_detail end,
-    hold_since = case when j.quarantine is not null or j.hold = s.hold then s.hold_since
+    -- A quarantine ends the wait: what comes after it waits anew.
+    hold = case when j.quarantine is null then j.hold end,
+    hold_detail = case when j.quarantine is null then j.detail end,
+    hold_since = case when j.quarantine is not null then null
+                      when j.hold = s.hold then s.hold_since
                       when j.hold is not null then clock_timestamp() end,
     not_before = case when j.recheck_secs > 0
                       then greatest(s.not_before, clock_timestamp() + make_interval(secs => j.recheck_secs)) else s.not_before end,

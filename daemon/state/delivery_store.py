@@ -192,7 +192,7 @@ class PostgresDeliveryStore:
                     "request": settlement.request,
                     "outcome": settlement.outcome,
                     "status": settlement.status,
-                    "error": settlement.error,
+                    "error": _storable(settlement.error),
                     "counts_secs": settlement.counts_secs,
                 },
             )
@@ -210,7 +210,7 @@ class PostgresDeliveryStore:
                     "voids": [order.void for order in orders],
                     "hold_secs": [order.hold_secs for order in orders],
                     "reasons": [order.reason for order in orders],
-                    "details": [order.detail for order in orders],
+                    "details": [_storable(order.detail) for order in orders],
                 },
             )
             return [Freshness(row[0], row[2], row[3]) for row in await cursor.fetchall() if row[1] == "accepted"]
@@ -227,7 +227,7 @@ class PostgresDeliveryStore:
                     "revisions": [one.revision for one in given],
                     "settles": [one.settle for one in given],
                     "holds": [one.hold and one.hold.value for one in given],
-                    "details": [one.detail for one in given],
+                    "details": [_storable(one.detail) for one in given],
                     "recheck_secs": [one.recheck_secs for one in given],
                     "quarantines": [one.quarantine for one in given],
                     "attempts": [one.attempt for one in given],
@@ -289,3 +289,8 @@ def _lease(lease: Lease) -> dict[str, Any]:
 def _stored_row(row: Row) -> StoredRow:
     source, key, root, columns, unknown, deleted, first_seen = row
     return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen)
+
+
+def _storable(text: str | None) -> str | None:
+    """What a vendor says may hold U+0000, which no text of Postgres does."""
+    return text and text.replace("\x00", "\ufffd")

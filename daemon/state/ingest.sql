@@ -5,8 +5,10 @@ insert into structure_in_force (version) values (%(version)s) on conflict do not
 select version, since from structure_in_force
 
 -- name: register_sources
--- Gives every source of the mapping its number.
-insert into source (name) select unnest(%(names)s::text[]) on conflict (name) do nothing
+-- Gives every new source of the mapping its number; no number is used up by those that have one.
+insert into source (name)
+select name from unnest(%(names)s::text[]) as new (name) where not exists (select from source s where s.name = new.name)
+on conflict (name) do nothing
 
 -- name: read_sources
 select id, name from source

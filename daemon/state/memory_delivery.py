@@ -236,9 +236,13 @@ class MemoryDeliveryStore:
                 row = self._rows.get((root_source, order.key))
                 gone = order.voided or order.hold is Hold.DELETED or (row is not None and row.deleted)
                 found[order.vendor_order_id] = Holder(
-                    order.key, order.vendor_order_id, gone, order.owed(), order.request is not None
+                    order.key, order.vendor_order_id, gone, order.owed(), self._flies(order)
                 )
         return found
+
+    def _flies(self, order: OrderRecord) -> bool:
+        """A request of it is open, or may still land."""
+        return order.request is not None or order.not_before > self._clock()
 
     async def next_request(self) -> int:
         self._last_request += 1
@@ -248,7 +252,7 @@ class MemoryDeliveryStore:
         self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
     ) -> list[str]:
         record, now = self._led(lease), self._clock()
-        going = [order for order in orders if _can_go(record.orders, order)]
+        going = [order for order in orders if _can_go(record.orders, order, now)]
         if not going:
             return []
         for order in going:
@@ -367,7 +371,7 @@ def _due(order: OrderRecord, now: float) -> DueOrder:
     )
 
 
-def _can_go(orders: dict[str, OrderRecord], going: Outgoing) -> bool:
+def _can_go(orders: dict[str, OrderRecord], going: Outgoing, now: float) -> bool:
     order = orders.get(going.key)
     if order is None or order.request is not None or order.quarantine_revision == order.revision:
         return False
@@ -376,7 +380,7 @@ def _can_go(orders: dict[str, OrderRecord], going: Outgoing) -> bool:
     return not any(
         other.vendor_order_id == going.vendor_order_id
         and other.key != going.key
-        and (other.key != going.take_over or other.request is not None)
+        and (other.key != going.take_over or other.request is not None or other.not_before > now)
         for other in orders.values()
     )
 
@@ -440,6 +444,7 @@ def _apply(order: OrderRecord, one: Judgement, mapping_version: str, now: float)
         order.last_error = one.detail
         order.send_alone = order.send_alone or one.attempt
         order.attempts += one.attempt
+        order.hold = order.hold_detail = order.hold_since = None
         return
     if one.hold is not order.hold:
         order.hold_since = None if one.hold is None else now

@@ -459,6 +459,55 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_vendor_id_is_not_taken_over_while_a_request_may_still_land(self, play: Play) -> None:
+        """An order whose last request was not answered keeps its id for the fence, deleted or not."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.put_row(StoredRow("orders", "1", "1", {}))
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.UNKNOWN, "1", hold_secs=60.0)
+            world.put_row(StoredRow("orders", "1", "1", {}, deleted=True))
+            holder = (await world.store.holders(world.destination, ["V-1"], "orders"))["V-1"]
+            assert (holder.gone, holder.in_flight) == (True, True)
+            world.touch("2")
+            due = (await world.due())[0]
+            taking = Outgoing("2", due.revision, due.read_at, "V-1", b"{}", take_over="1")
+            assert await world.store.reserve(lease, await world.store.next_request(), 0, [taking], VERSION) == []
+            assert world.look("1")["vendor_order_id"] == "V-1"
+
+        play(scenario)
+
+    def test_whatever_a_vendor_says_can_be_stored(self, play: Play) -> None:
+        """A NUL in an error text is no reason to fail."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            settled = Settled("1", Fate.QUARANTINED, reason="rejected", detail="bad\x00name")
+            await world.store.settle(lease, Settlement(request, "rejected", 400, "a\x00b", 60.0, (settled,)))
+            assert await world.due() == []
+            world.touch("1")
+            [due] = await world.due()
+            fault = Judgement("1", due.revision, quarantine="invalid", detail="x\x00")
+            assert await world.store.judge(lease, [fault], VERSION) == ["1"]
+
+        play(scenario)
+
+    def test_a_quarantine_ends_the_wait(self, play: Play) -> None:
+        """An order that waited, was quarantined and changed begins to wait anew."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.store.judge(lease, [Judgement("1", 1, hold=Hold.WAITING, detail="no_root")], VERSION)
+            await world.store.judge(lease, [Judgement("1", 1, quarantine="waiting_no_root")], VERSION)
+            world.touch("1")
+            assert [one.waited_secs for one in await world.due()] == [0]
+
+        play(scenario)
+
     def test_last_document_is_the_accepted_one_else_the_attempted(self, play: Play) -> None:
         """What is zeroed is what the API took, or may have taken."""
 

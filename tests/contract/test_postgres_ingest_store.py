@@ -62,6 +62,13 @@ class TestPostgresIngestStore(IngestStoreSuite):
         rig.store.close()
         rig.look.close()
 
+    def test_starting_again_uses_up_no_numbers(self, rig: PostgresRig) -> None:
+        """Sources that have a number keep it, however often a process starts."""
+        for _ in range(5):
+            rig.store.open(STRUCTURE, ["a"])
+        last = rig.look.execute("select last_value from source_id_seq").fetchone()
+        assert last == (len(STRUCTURE.sources),)
+
     def test_rejects_are_kept_for_their_time_and_no_longer(self, rig: PostgresRig) -> None:
         """Old rejects go, resolved or not; young ones stay."""
         rig.look.execute(

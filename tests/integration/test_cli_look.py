@@ -317,4 +317,4 @@ def test_show_of_an_order_nobody_knows(project: Project, sql: psycopg.Connection
     """Exit code 1, and why there may be nothing."""
     ran = project("show", "nobody")
     assert ran.code == 1
-    assert "order nobody: no record" in ran.out
+    assert "order nobody: no order has this key, and none was sent under this id" in ran.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from daemon.delivery import core
 from daemon.delivery.destination import Fetch, Fetched, Item, Send, Settle, Tick
-from daemon.delivery.verdict import Kind, Verdict
+from daemon.delivery.verdict import Fault, Kind, Verdict
 from daemon.document.outcome import Document
 from daemon.settings import Delivery
 from daemon.state.delivery_records import DueOrder, Fate, LedgerEntry, OpenRequest, Standing
@@ -344,3 +345,136 @@ def test_orders_of_one_vendor_id_never_share_the_line() -> None:
     assert len(send.items) == 1
     state, actions = core.step(state, Tick(), 0.0)
     assert not any(isinstance(action, Send) for action in actions)
+
+
+@pytest.mark.parametrize("settle_secs", [0.4, 3.0])
+def test_poison_order_is_isolated_however_long_settling_takes(settle_secs: float) -> None:
+    """A batch under suspicion whose hold ends later than expected stays together, its failures counted."""
+    bench = Bench(chosen(), poisoned("00001"), settle_secs=settle_secs)  # type: ignore[arg-type]
+    bench.add(10)
+    bench.run(3000, done=bench.finished)
+    assert bench.quarantined() == {"00001"}
+    assert len(bench.accepted()) == 9
+
+
+def test_suspected_orders_that_never_become_due_are_let_go() -> None:
+    """What is not due one fence after it should have been, or was judged otherwise, is under suspicion no more."""
+    bench = Bench(chosen(), poisoned("00001"), settle_secs=1e6)  # type: ignore[arg-type]
+    bench.add(3)
+    fence = bench.settings.fence_secs
+    bench.run(fence + 5)
+    assert {"00000", "00001", "00002"} <= set(bench.state.busy())
+    bench.run(2 * fence + 10)
+    assert bench.state.groups == ()
+
+
+@pytest.mark.parametrize("causes", [("502", "504"), ("timed_out", "500"), ("cut", "408", "503")])
+def test_poison_order_is_isolated_whatever_its_failures_look_like(causes: tuple[str, ...]) -> None:
+    """All failures without a known outcome are equal: a bad order may end its requests in more than one way."""
+    turn = itertools.cycle(causes)
+
+    def answer(_at: float, ids: Sequence[str], _size: int) -> Verdict:
+        return Verdict(Kind.UNKNOWN, None, cause=next(turn)) if "00001" in ids else OK
+
+    bench = Bench(chosen(), answer)
+    bench.add(10)
+    bench.run(5000, done=bench.finished)
+    assert bench.quarantined() == {"00001"}
+    assert bench.orders["00001"].quarantined in {f"fails_{cause}" for cause in causes}
+    assert len(bench.accepted()) == 9
+
+
+@pytest.mark.parametrize("count", [1, 2, 200])
+@pytest.mark.parametrize("alone", [True, False])
+def test_orders_named_with_a_2xx_count_as_attempted(count: int, alone: bool) -> None:
+    """They may have been taken: within the quarantine budget and beyond it, they are not orders never sent."""
+
+    def answer(_at: float, ids: Sequence[str], _size: int) -> Verdict:
+        named = tuple(Fault(one, "odd") for one in ids if one.startswith("bad"))
+        return Verdict(Kind.ACCEPTED, 200, named, cause="200")
+
+    bench = Bench(chosen(), answer)
+    bench.add(count, prefix="bad")
+    if not alone:
+        bench.add(5, prefix="good")
+    bench.run(10)
+    named = [order for key, order in bench.orders.items() if key.startswith("bad")]
+    assert bool(bench.quarantined()) == (count <= 50)
+    assert bool(bench.halts) == (count > 50)
+    assert all(order.ever_attempted for order in named)
+
+
+def test_orders_named_with_a_400_do_not_count_as_attempted() -> None:
+    """A 400 that names an order refuses it: it was never at the API."""
+    bench = Bench(chosen(), refusing({"00001"}, named=True))
+    bench.add(2)
+    bench.run(10, done=bench.finished)
+    assert bench.quarantined() == {"00001"}
+    assert not bench.orders["00001"].ever_attempted
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_probes_of_a_halt_for_orders_try_other_orders(lane: Lane) -> None:
+    """Bad orders at the head of a lane do not keep a halted destination from the good ones behind them."""
+    bench = Bench(chosen(quarantine_budget_orders=10), accepting)
+    bench.add(35, prefix="bad")
+    bench.add(5, lane, prefix="good")
+    bench.unassembled = {key: "invalid" for key in bench.orders if key.startswith("bad")}
+    bench.run(600)
+    assert bench.accepted() == {key for key in bench.orders if key.startswith("good")}
+    assert bench.quarantined() == set()
+
+
+def test_probes_of_a_halt_for_orders_start_over() -> None:
+    """Where all orders were tried in vain, they are tried again: what was wrong may be right by now."""
+    bench = Bench(chosen(quarantine_budget_orders=10), accepting)
+    bench.add(35)
+    bench.unassembled = dict.fromkeys(bench.orders, "invalid")
+    bench.run(600)
+    assert bench.state.halted_for_orders
+    bench.unassembled = {}
+    bench.run(800, done=bench.finished)
+    assert len(bench.accepted()) == 35
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_document_above_the_whole_budget_is_its_orders_fault(lane: Lane) -> None:
+    """It can never be sent: it is quarantined, and holds up nobody."""
+    bench = Bench(chosen(budget_bytes=3000, max_request_bytes=3000), accepting)
+    bench.add(1, lane, size=3000, prefix="huge")
+    bench.add(3, lane, prefix="l")
+    bench.run(10, done=bench.finished)
+    assert {bench.orders[key].quarantined for key in bench.quarantined()} == {"too_large"}
+    assert len(bench.accepted()) == 3
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_document_without_room_is_passed_but_not_for_ever(lane: Lane) -> None:
+    """Smaller ones of its lane go first while there is no room for it, for one window; then it has its turn."""
+    bench = Bench(chosen(budget_bytes=10_000, max_request_bytes=5_000, budget_window_secs=10.0), accepting)
+    bench.add(1, lane, prefix="first")
+    bench.run(1)
+    bench.add(1, lane, size=9_950, prefix="big", due_at=bench.now)
+    for number in range(60):
+        bench.add(1, lane, size=200, prefix=f"l{number:02}_", due_at=bench.now)
+        bench.run(bench.now + 1)
+    big = next(order for key, order in bench.orders.items() if key.startswith("big"))
+    small = [order for key, order in bench.orders.items() if key.startswith("l")]
+    assert all(order.accepted_at is not None and order.accepted_at < 10 for order in small[:6])
+    assert big.accepted_at is not None
+    assert 10 < big.accepted_at < 25
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_document_above_its_lanes_share_passes_while_the_other_lane_is_busy(lane: Lane) -> None:
+    """The other lane uses what it may without a break; the large document still goes, within a few windows."""
+    other = Lane.BACKFILL if lane is Lane.LIVE else Lane.LIVE
+    bench = Bench(chosen(budget_bytes=10_000, max_request_bytes=2_000, budget_window_secs=10.0), accepting)
+    bench.add(1000, other, size=200, prefix="o")
+    bench.run(5)
+    bench.add(1, lane, size=9_000, prefix="big", due_at=bench.now)
+    bench.run(60)
+    big = next(order for key, order in bench.orders.items() if key.startswith("big"))
+    assert big.accepted_at is not None
+    assert big.accepted_at < 45
+    assert len(bench.accepted()) > 100

@@ -109,3 +109,10 @@ def test_zeroed_order_is_zeroed_once() -> None:
     """A void that the API has already costs no request."""
     assert posted(SENT, DOCUMENT, void=True) == Post(DOCUMENT, void=True)
     assert posted(replace(SENT, digest=b"new"), DOCUMENT, void=True) == Judgement("1", 3, settle=True, hold=Hold.VOID)
+
+
+def test_an_id_that_no_index_holds_is_the_orders_own_fault() -> None:
+    """It is quarantined before anything is written or sent."""
+    verdict = judge(NEW, Ready(Document("x" * 5000, b"{}", b"d")), RULES)
+    assert isinstance(verdict, Fault)
+    assert verdict.reason == "invalid"

@@ -177,3 +177,32 @@ def test_no_envelope_breaks_the_table(status: int, body: Any) -> None:
     made = verdict(status, body)
     assert len(made.detail) <= 300
     assert all(len(fault.message) <= 300 for fault in made.faults)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (400, b"[" * 1000 + b"]" * 1000, {}),
+        (
+            400,
+            json.dumps({"error": {"error": {"error": {"error": {"error": {"error": {"error": "deep"}}}}}}}).encode(),
+            {},
+        ),
+        (400, b'{"order_id": "A-1", "message": "bad\\u0000name"}', {}),
+        (429, b"", {"retry_after": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}),
+        (429, b'{"retry_after_seconds": 1e999}', {"retry_after": "9" * 400}),
+        (500, bytes(range(256)), {}),
+    ],
+)
+def test_no_answer_is_too_strange_for_a_verdict(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Depth, NULs, absurd dates and numbers change nothing about what the status says."""
+    expected = {400: Kind.REJECTED, 429: Kind.LIMITED, 500: Kind.UNKNOWN}[status]
+    assert verdict(status, body, **headers).kind is expected
+
+
+def test_an_accepted_order_that_is_merely_mentioned_is_accepted() -> None:
+    """In a 2xx a message alone is no complaint; an error, a code or a place is."""
+    assert verdict(200, [{"order_id": "A-1", "message": "queued"}]).faults == ()
+    for mark in ({"code": "invalid"}, {"error": "no"}, {"json_path": "$[0].tax"}):
+        [fault] = verdict(200, [{"order_id": "A-1", "message": "bad", **mark}]).faults
+        assert fault.order_id == "A-1"
