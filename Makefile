@@ -35,7 +35,7 @@ format: setup ## Put every file into shape
 	$(BIN)/ruff format .
 
 soak: setup ## Real time, repeated kills; run before closing an issue (about ten minutes)
-	$(BIN)/python -m pytest tests/soak -m soak --timeout 3600
+	$(BIN)/python -m pytest tests/soak -m soak --timeout 3600 -s
 
 bench: setup ## The fold beside a plain serial loop; figures are ratios of one run
 	$(BIN)/python bench/fold.py
