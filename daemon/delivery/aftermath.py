@@ -54,7 +54,7 @@ def _settle(
         flight.number,
         verdict.kind.value,
         verdict.status,
-        verdict.detail or verdict.cause or None,
+        verdict.detail or (None if verdict.kind is Kind.ACCEPTED else verdict.cause or None),
         counts,
         tuple(orders),
     )
