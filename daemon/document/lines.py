@@ -77,7 +77,7 @@ def settle_refunds(rows: list[Line], products: list[Line], digits: int, oddities
                     known[name] += row[name]
     kept = [row for row in merged.values() if not _is_nothing(row)]
     _clamp(kept, products, oddities)
-    return kept
+    return [row for row in kept if not _is_nothing(row)]
 
 
 def _is_nothing(row: Line) -> bool:
