@@ -12,7 +12,6 @@ OrderSyncError
 │   └── BrokerUnavailable    Kafka
 ├── StateRefused         Postgres never takes a value of this batch: find the message and reject it
 ├── PositionsMoved       another consumer moved our positions; roll back, re-read them, seek, go on
-├── SourceHalted         ingest of one source must not go on (gap, reject budget); the others do
 └── LeaseLost            another process delivers to this destination now
 """
 
@@ -69,14 +68,6 @@ class StateRefused(OrderSyncError):  # noqa: N818
 
 class PositionsMoved(OrderSyncError):  # noqa: N818
     """A stored position is not what this consumer expected: the whole batch was rolled back."""
-
-
-class SourceHalted(OrderSyncError):  # noqa: N818
-    """Ingest of one source stops until a person decides. `source` names it."""
-
-    def __init__(self, source: str, message: str) -> None:
-        self.source = source
-        super().__init__(message)
 
 
 class LeaseLost(OrderSyncError):  # noqa: N818
