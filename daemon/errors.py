@@ -12,6 +12,7 @@ OrderSyncError
 │   └── BrokerUnavailable    Kafka
 ├── StateRefused         Postgres never takes a value of this batch: find the message and reject it
 ├── PositionsMoved       another consumer moved our positions; roll back, re-read them, seek, go on
+├── Superseded           another mapping is in force now; this process ends in good order
 └── LeaseLost            another process delivers to this destination now
 """
 
@@ -68,6 +69,10 @@ class StateRefused(OrderSyncError):  # noqa: N818
 
 class PositionsMoved(OrderSyncError):  # noqa: N818
     """A stored position is not what this consumer expected: the whole batch was rolled back."""
+
+
+class Superseded(OrderSyncError):  # noqa: N818
+    """Another mapping than this process's is in force now; what was under way had no effect."""
 
 
 class LeaseLost(OrderSyncError):  # noqa: N818

@@ -1,9 +1,3 @@
--- name: claim_structure
-insert into structure_in_force (version) values (%(version)s) on conflict do nothing
-
--- name: read_structure
-select version, since from structure_in_force
-
 -- name: register_sources
 -- Gives every new source of the mapping its number; no number is used up by those that have one.
 insert into source (name)
@@ -19,29 +13,82 @@ insert into lineage (identity) select unnest(%(identities)s::text[]) on conflict
 -- name: read_lineages
 select id, identity from lineage where identity = any(%(identities)s::text[])
 
+-- name: read_mapping_in_force
+select version from mapping_in_force
+
+-- name: adopt_topic_ids
+-- A broker that told no topic ids before tells them now: the incarnation is the same.
+with adopted as (
+    update origin o set topic_id = a.topic_id
+    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
+    where o.topic = a.topic and o.partition = a.partition and o.topic_id = '' and a.topic_id <> ''
+      and not exists (select from origin x where x.topic = a.topic and x.topic_id <> '')
+    returning o.topic, o.partition, o.topic_id
+)
+update rejected_message r set topic_id = a.topic_id
+from adopted a where r.topic = a.topic and r.partition = a.partition and r.topic_id = ''
+
+-- name: newest_topic_ids
+-- The incarnation to go by where the broker tells none.
+select distinct on (topic) topic, topic_id from origin where topic = any(%(topics)s::text[]) order by topic, id desc
+
 -- name: register_origins
 -- Partitions that this state meets for the first time start at their beginning (-1): 0 would mean that offset 0 itself
--- is still to come, and is a gap where Kafka no longer has it.
+-- is still to come, and is a gap where Kafka no longer has it. A topic that is known by other ids only was recreated:
+-- a person says where to go on.
 with new as (
     insert into origin (topic, topic_id, partition)
-    select * from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[])
+    select a.topic, a.topic_id, a.partition
+    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
+    where not exists (select from origin o where o.topic = a.topic)
+       or exists (select from origin o where o.topic = a.topic and o.topic_id = a.topic_id)
     on conflict (topic, topic_id, partition) do nothing
     returning id
 )
 insert into kafka_position (origin, next_offset) select id, -1 from new
 
 -- name: read_positions
-select o.topic, o.topic_id, o.partition, o.id, p.next_offset
+select o.topic, o.topic_id, o.partition, o.id, p.next_offset, (extract(epoch from p.read_at) * 1000)::bigint
 from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
 join origin o using (topic, topic_id, partition)
 join kafka_position p on p.origin = o.id
+
+-- name: note_read
+update kafka_position set read_at = clock_timestamp()
+where origin in (select origin from kafka_position where origin = any(%(origins)s::int[]) order by origin for update)
+
+-- name: halt
+update kafka_position
+set halted = %(why)s::text,
+    halted_at = case when %(why)s::text is null then null else coalesce(halted_at, clock_timestamp()) end
+where origin in (select origin from kafka_position where origin = any(%(origins)s::int[]) order by origin for update)
+  and halted is distinct from %(why)s::text
+
+-- name: close_gate
+-- A target is captured once; nobody moves it while it stands.
+with standing as (
+    select p.origin, a.target
+    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(targets)s::bigint[])
+        as a (topic, topic_id, partition, target)
+    join origin o using (topic, topic_id, partition)
+    join kafka_position p on p.origin = o.id
+    where p.next_offset < a.target and p.target is null and p.halted is null
+    order by p.origin for update of p
+)
+update kafka_position p
+set target = s.target, target_since = clock_timestamp(), target_until = clock_timestamp() + %(max_hold)s::interval
+from standing s where p.origin = s.origin
+
+-- name: gate
+select count(*) from kafka_position where target_until > clock_timestamp() and halted is null
 
 -- name: upsert_rows
 -- One round of the fold. A stored row that already contains the change stays as it is and is not returned.
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
 insert into source_row as r
-    (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
-select source, key, root, parent, refs::bigint[], deleted, lineage, origin,
+    (source, generation, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen,
+     unknown, columns)
+select s.source, g.generation, key, root, parent, refs::bigint[], deleted, lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
        first_seen, unknown::text[], columns::jsonb
@@ -50,12 +97,15 @@ from unnest(
     %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
     %(first_seen)b::bigint[], %(unknown)b::text[], %(columns)b::text[]
 ) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
+join source g on g.id = s.source
 on conflict (source, key) do update set
     deleted    = case when excluded.unknown = '{*}' then r.deleted else excluded.deleted end,
-    -- A change without a position leaves the stored position and time as they were.
-    lineage    = case when excluded.position is null then r.lineage else excluded.lineage end,
-    position   = coalesce(excluded.position, r.position),
-    committed  = case when excluded.position is null then r.committed else excluded.committed end,
+    -- A change without a position leaves the stored position and time as they were, but for those of an older
+    -- generation: what is read again must not be judged by them.
+    lineage    = case when excluded.position is null and excluded.generation = r.generation then r.lineage else excluded.lineage end,
+    position   = case when excluded.generation = r.generation then coalesce(excluded.position, r.position) else excluded.position end,
+    committed  = case when excluded.position is null and excluded.generation = r.generation then r.committed else excluded.committed end,
+    generation = excluded.generation,
     origin     = excluded.origin,
     "offset"   = excluded."offset",
     first_seen = least(r.first_seen, excluded.first_seen),
@@ -88,7 +138,9 @@ on conflict (source, key) do update set
     changed    = r.deleted <> excluded.deleted
                  or r.unknown is distinct from excluded.unknown
                  or (not excluded.deleted and (excluded.unknown is not null or r.columns <> excluded.columns))
-where not (excluded.origin = r.origin
+-- A change of a newer generation replaces a row of an older one whatever else is known of the two.
+where excluded.generation > r.generation
+   or not (excluded.origin = r.origin
            and (excluded."offset" < r."offset" or (excluded."offset" = r."offset" and excluded.unknown is distinct from '{*}')))
   and not coalesce(
       excluded.lineage = r.lineage and excluded.position <= r.position and excluded.committed <= r.committed
@@ -197,14 +249,19 @@ on conflict (topic, topic_id, partition, "offset") do update set
 -- Conditional on the value this consumer started from: a zombie's whole transaction fails here.
 update kafka_position p
 set next_offset = s.next, folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
-    rejected = p.rejected + s.rejected, moved_at = clock_timestamp()
+    rejected = p.rejected + s.rejected, moved_at = clock_timestamp(),
+    target = case when s.next < p.target then p.target end,
+    target_since = case when s.next < p.target then p.target_since end,
+    target_until = case when s.next < p.target then p.target_until end
 from unnest(%(origin)b::int[], %(expected)b::bigint[], %(next)b::bigint[], %(folded)b::bigint[], %(stale)b::bigint[],
             %(skipped)b::bigint[], %(rejected)b::bigint[]) as s (origin, expected, next, folded, stale, skipped, rejected)
 where p.origin = s.origin and p.next_offset = s.expected
 
 -- name: lock_positions
--- In one order everywhere, so that two folds never wait for each other in a circle.
-select origin, next_offset from kafka_position where origin = any(%(origin)b::int[]) order by origin for update
+-- In one order everywhere, so that two folds never wait for each other in a circle. The mapping in force cannot change
+-- before this transaction ends.
+select p.origin, p.next_offset, v.version from kafka_position p, mapping_in_force v
+where p.origin = any(%(origin)b::int[]) order by p.origin for update of p for share of v
 
 -- name: recent_rejects
 select topic, count(*) from rejected_message

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import orjson
 import psycopg
 
-from daemon.errors import PositionsMoved, StateUnavailable
+from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, row_hash
 from daemon.mapping.structure import Structure
@@ -41,10 +41,14 @@ class TopicPartition:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where consumption of a partition goes on. `origin` is the number that rows carry."""
+    """Where consumption of a partition goes on. `origin` is the number that rows carry.
+
+    `read_ms`, epoch milliseconds: when the partition was last known to be read to its end, or else was met.
+    """
 
     origin: int
     next_offset: int
+    read_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -82,13 +86,34 @@ Attempt: TypeAlias = (
 
 
 class IngestStore(Protocol):
-    """What ingest needs of the state. Every call may raise StateUnavailable, and then had no effect."""
+    """What ingest needs of the state. Every call may raise StateUnavailable, and then had no effect.
+
+    `fold` and `positions` raise Superseded where another mapping than this process's is in force.
+    """
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
         """Learn the sources' and destinations' numbers."""
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
-        """Where each partition stands; one never met before stands at -1, its beginning."""
+        """Where each partition stands; one never met before stands at -1, its beginning.
+
+        Partitions of a topic that the state knows by other ids only are left out: the topic was recreated.
+        """
+
+    def note_read(self, origins: Sequence[int]) -> None:
+        """These partitions are read to their end now."""
+
+    def halt(self, origins: Sequence[int], why: str | None) -> None:
+        """Write down why these partitions stand still, or (None) that they go on. Halted ones do not hold the gate."""
+
+    def close_gate(self, ends: Mapping[TopicPartition, int], max_hold: timedelta) -> int:
+        """Hold delivery until every partition that is below its end now has reached it, or `max_hold` is over.
+
+        A target that stands is not moved. Returns how many partitions got one.
+        """
+
+    def gate(self) -> int:
+        """How many partitions hold delivery."""
 
     def fold(self, batch: Batch) -> FoldResult:
         """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
@@ -159,11 +184,15 @@ def _storable(value: Any) -> Any:
 
 
 class PostgresIngestStore:
-    """`IngestStore` on Postgres. One connection, used by one thread."""
+    """`IngestStore` on Postgres. One connection, used by one thread.
 
-    def __init__(self, settings: Postgres, debounce: DebouncePolicy) -> None:
+    With a `mapping_version`, folds only while that is the mapping in force.
+    """
+
+    def __init__(self, settings: Postgres, debounce: DebouncePolicy, mapping_version: str | None = None) -> None:
         self._settings = settings
         self._debounce = debounce
+        self._mapping_version = mapping_version
         self._connection: psycopg.Connection[Row] | None = None
         self._lineages: dict[str, int] = {}
         self._sources: dict[str, int] = {}
@@ -199,18 +228,56 @@ class PostgresIngestStore:
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         wanted = list(partitions)
-        arrays = {
-            "topics": [p.topic for p in wanted],
-            "topic_ids": [p.topic_id for p in wanted],
-            "partitions": [p.partition for p in wanted],
-        }
         with self._transaction() as cursor:
-            cursor.execute(_SQL["register_origins"], arrays)
-            cursor.execute(_SQL["read_positions"], arrays)
-            return {
-                TopicPartition(topic, topic_id, partition): Position(origin, next_offset)
-                for topic, topic_id, partition, origin, next_offset in cursor.fetchall()
+            cursor.execute(_SQL["read_mapping_in_force"])
+            self._refuse_superseded(cursor.fetchall())
+            known = self._known(cursor, wanted)
+            cursor.execute(_SQL["adopt_topic_ids"], _partition_arrays(known))
+            cursor.execute(_SQL["register_origins"], _partition_arrays(known))
+            cursor.execute(_SQL["read_positions"], _partition_arrays(known))
+            found = {
+                TopicPartition(topic, topic_id, partition): Position(origin, next_offset, read_ms)
+                for topic, topic_id, partition, origin, next_offset, read_ms in cursor.fetchall()
             }
+        return {asked: found[named] for asked, named in zip(wanted, known, strict=True) if named in found}
+
+    def note_read(self, origins: Sequence[int]) -> None:
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["note_read"], {"origins": list(origins)})
+
+    def halt(self, origins: Sequence[int], why: str | None) -> None:
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["halt"], {"origins": list(origins), "why": why})
+
+    def close_gate(self, ends: Mapping[TopicPartition, int], max_hold: timedelta) -> int:
+        partitions = list(ends)
+        with self._transaction() as cursor:
+            known = self._known(cursor, partitions)
+            arrays = _partition_arrays(known)
+            cursor.execute(_SQL["register_origins"], arrays)
+            targets = [ends[partition] for partition in partitions]
+            cursor.execute(_SQL["close_gate"], {**arrays, "targets": targets, "max_hold": max_hold})
+            return cursor.rowcount
+
+    def gate(self) -> int:
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["gate"])
+            [(count,)] = cursor.fetchall()
+            return int(count)
+
+    def _known(self, cursor: Cursor, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """The partitions with the newest known topic id where the broker tells none."""
+        untold = sorted({partition.topic for partition in partitions if not partition.topic_id})
+        if not untold:
+            return list(partitions)
+        cursor.execute(_SQL["newest_topic_ids"], {"topics": untold})
+        newest: dict[str, str] = dict(cursor.fetchall())
+        return [p if p.topic_id else replace(p, topic_id=newest.get(p.topic, "")) for p in partitions]
+
+    def _refuse_superseded(self, versions: Iterable[Row]) -> None:
+        for (version,) in versions:
+            if self._mapping_version not in (None, version):
+                raise Superseded(f"mapping {version[:12]} is in force now, this process has {self._mapping_version}")
 
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
@@ -330,7 +397,9 @@ class PostgresIngestStore:
 
     def _expect(self, cursor: Cursor, moves: Sequence[Move]) -> None:
         cursor.execute(_SQL["lock_positions"], {"origin": [move.origin for move in moves]})
-        stored: dict[int, int] = dict(cursor.fetchall())
+        found = cursor.fetchall()
+        self._refuse_superseded({(version,) for _, _, version in found})
+        stored: dict[int, int] = {origin: next_offset for origin, next_offset, _ in found}
         for move in moves:
             if stored.get(move.origin) != move.expected:
                 raise PositionsMoved(
@@ -514,6 +583,14 @@ class PostgresIngestStore:
         )
         if cursor.rowcount != len(moves):
             raise PositionsMoved(f"{len(moves) - cursor.rowcount} of {len(moves)} positions moved meanwhile")
+
+
+def _partition_arrays(partitions: Sequence[TopicPartition]) -> dict[str, list[Any]]:
+    return {
+        "topics": [p.topic for p in partitions],
+        "topic_ids": [p.topic_id for p in partitions],
+        "partitions": [p.partition for p in partitions],
+    }
 
 
 def _earliest_commit(rows: Iterable[StagedRow]) -> int | None:

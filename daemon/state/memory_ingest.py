@@ -6,7 +6,7 @@ delivery keeps the records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -34,6 +34,7 @@ class MemoryRow:
     refs: tuple[int, ...]
     mark: Mark
     first_seen_ms: int | None
+    generation: int = 0
 
 
 class MemoryIngestStore:
@@ -44,7 +45,11 @@ class MemoryIngestStore:
         self.rejects: list[tuple[str, Reject]] = []
         self.columns: set[tuple[str, str, str]] = set()
         self._positions: dict[TopicPartition, Position] = {}
+        self.generations: dict[str, int] = {}
+        """By source; a rebuild raises them. Sources that are not in here are in generation 0."""
+        self.halted: dict[int, str] = {}
         self._next: dict[int, int] = {}
+        self._targets: dict[int, int] = {}
         self._mark = mark
         self._structure: Structure | None = None
 
@@ -53,10 +58,49 @@ class MemoryIngestStore:
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         found = {}
-        for partition in partitions:
+        for asked in partitions:
+            incarnations = [known.topic_id for known in self._positions if known.topic == asked.topic]
+            partition = asked if asked.topic_id or not incarnations else replace(asked, topic_id=incarnations[-1])
+            if partition.topic_id and incarnations and set(incarnations) == {""}:
+                self._positions = {
+                    replace(known, topic_id=partition.topic_id) if known.topic == asked.topic else known: position
+                    for known, position in self._positions.items()
+                }
+            elif incarnations and partition.topic_id not in incarnations:
+                continue
             origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
-            found[partition] = Position(origin, self._next.setdefault(origin, -1))
+            found[asked] = Position(origin, self._next.setdefault(origin, -1))
         return found
+
+    def reset(self, partition: TopicPartition, next_offset: int) -> None:
+        """What an operator does: go on from here, whatever the topic's incarnation."""
+        origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
+        self._next[origin] = next_offset
+        self._targets.pop(origin, None)
+        self.halted.pop(origin, None)
+
+    def note_read(self, origins: Sequence[int]) -> None:
+        pass
+
+    def halt(self, origins: Sequence[int], why: str | None) -> None:
+        for origin in origins:
+            if why is None:
+                self.halted.pop(origin, None)
+            else:
+                self.halted[origin] = why
+
+    def close_gate(self, ends: Mapping[TopicPartition, int], max_hold: timedelta) -> int:  # noqa: ARG002 - it has no clock
+        positions = self.positions(ends)
+        new = {
+            position.origin: ends[partition]
+            for partition, position in positions.items()
+            if position.next_offset < ends[partition] and position.origin not in (self._targets | self.halted)
+        }
+        self._targets |= new
+        return len(new)
+
+    def gate(self) -> int:
+        return len(self._targets.keys() - self.halted.keys())
 
     def fold(self, batch: Batch) -> FoldResult:
         for move in batch.moves:
@@ -80,6 +124,7 @@ class MemoryIngestStore:
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
         self.rejects += batch.rejects
         self._next.update({move.origin: move.next for move in batch.moves})
+        self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
         result.orders = len(touched)
         return result
 
@@ -108,12 +153,13 @@ class MemoryIngestStore:
         """Whether the row was not stale."""
         name = (row.source, row.key)
         stored = self.rows.get(name)
+        generation = self.generations.get(row.source, 0)
         repeated = stored is not None and stored.deleted and row.kind is Kind.TOMBSTONE
-        if stored is not None and (repeated or is_stale(row.mark, stored.mark)):
+        if stored is not None and stored.generation == generation and (repeated or is_stale(row.mark, stored.mark)):
             result.stale.update((row.mark.origin, op) for op in row.ops)
             return False
         result.folded.update((row.mark.origin, op) for op in row.ops)
-        new = _folded(row, stored)
+        new = _folded(row, stored, generation)
         self.rows[name] = new
         same = stored is not None and (stored.columns, stored.unknown, stored.deleted, stored.root, stored.parent) == (
             new.columns,
@@ -167,7 +213,7 @@ class MemoryIngestStore:
             touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
 
 
-def _folded(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
+def _folded(row: StagedRow, stored: MemoryRow | None, generation: int) -> MemoryRow:
     """The row after a change that is not stale."""
     if row.kind is Kind.UPSERT:
         usable = stored is not None and not stored.deleted and stored.unknown != ALL_UNKNOWN
@@ -193,12 +239,13 @@ def _folded(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
     if stored is not None:
         seen = [ms for ms in (stored.first_seen_ms, new.first_seen_ms) if ms is not None]
         new.first_seen_ms = min(seen, default=None)
-        if row.mark.position is None:
+        if row.mark.position is None and stored.generation == generation:
             new.mark = Mark(
                 new.mark.origin, new.mark.offset, stored.mark.lineage, stored.mark.position, stored.mark.committed_ms
             )
     if row.kind is Kind.TOMBSTONE:
         new.mark = Mark(row.mark.origin, row.mark.offset, None, CLEARED, None)
+    new.generation = generation
     return new
 
 

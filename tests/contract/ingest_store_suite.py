@@ -80,12 +80,22 @@ class Rig:
     def lanes(self) -> dict[str, Lane]:
         raise NotImplementedError
 
+    def reset(self, partition: TopicPartition, next_offset: int) -> None:
+        """As an operator does after a gap."""
+        raise NotImplementedError
+
+    def raise_generation(self, source: str) -> None:
+        """As a rebuild does."""
+        raise NotImplementedError
+
     def fold(self, *changes: Change, topic_id: str = "one") -> Any:
         """Fold these in one batch; positions move along."""
         partitions = {
             (c.message.topic, c.message.partition): TopicPartition(c.message.topic, topic_id, c.message.partition)
             for c in changes
         }
+        for recreated in partitions.values() - self.store.positions(partitions.values()).keys():
+            self.reset(recreated, -1)
         positions = self.store.positions(partitions.values())
         moves: dict[tuple[str, int], Move] = {}
         staged = []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from ingest_state_suite import IngestStateSuite
 from ingest_store_suite import STRUCTURE, IngestStoreSuite, Rig, Seen
 
+from daemon.state.ingest_store import TopicPartition
 from daemon.state.memory_ingest import MemoryIngestStore
 from daemon.state.schedule import Lane
 
@@ -28,8 +30,14 @@ class MemoryRig(Rig):
     def lanes(self) -> dict[str, Lane]:
         return {order: min(lanes) for order, lanes in self.marks.items()}
 
+    def reset(self, partition: TopicPartition, next_offset: int) -> None:
+        self.store.reset(partition, next_offset)
 
-class TestMemoryIngestStore(IngestStoreSuite):
+    def raise_generation(self, source: str) -> None:
+        self.store.generations[source] = self.store.generations.get(source, 0) + 1
+
+
+class TestMemoryIngestStore(IngestStateSuite, IngestStoreSuite):
     @pytest.fixture
     def rig(self) -> Rig:
         return MemoryRig()

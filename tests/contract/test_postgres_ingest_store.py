@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from fixtures.postgres import Database
+from ingest_state_suite import IngestStateSuite
 from ingest_store_suite import (
     NOW_MS,
     STRUCTURE,
@@ -52,9 +53,27 @@ class PostgresRig(Rig):
     def lanes(self) -> dict[str, Lane]:
         return {key: Lane(lane) for key, lane in self.look.execute("select order_key, lane from order_sync").fetchall()}
 
+    def reset(self, partition: TopicPartition, next_offset: int) -> None:
+        values = {"topic": partition.topic, "id": partition.topic_id, "partition": partition.partition}
+        self.look.execute(
+            "insert into origin (topic, topic_id, partition) values (%(topic)s, %(id)s, %(partition)s)"
+            " on conflict do nothing",
+            values,
+        )
+        self.look.execute(
+            "insert into kafka_position (origin, next_offset) select id, %(next)s from origin"
+            " where (topic, topic_id, partition) = (%(topic)s, %(id)s, %(partition)s)"
+            " on conflict (origin) do update set next_offset = excluded.next_offset, halted = null, target = null,"
+            " target_until = null",
+            {**values, "next": next_offset},
+        )
+
+    def raise_generation(self, source: str) -> None:
+        self.look.execute("update source set generation = generation + 1 where name = %s", [source])
+
 
 @pytest.mark.postgres
-class TestPostgresIngestStore(IngestStoreSuite):
+class TestPostgresIngestStore(IngestStateSuite, IngestStoreSuite):
     @pytest.fixture
     def rig(self, database: Database) -> Iterator[Rig]:
         rig = PostgresRig(database)

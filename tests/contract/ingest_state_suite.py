@@ -1,0 +1,115 @@
+"""What an ingest store remembers of partitions: incarnations, halts, the gate, generations. Both stores keep it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ingest_store_suite import Events, Rig
+
+from daemon.ingest.change import Kind
+from daemon.state.ingest_store import Batch, Move, TopicPartition
+
+HOUR = timedelta(hours=1)
+
+
+def at(partition: int = 0, topic_id: str = "one", topic: str = "t.orders") -> TopicPartition:
+    """A partition of the orders' topic."""
+    return TopicPartition(topic, topic_id, partition)
+
+
+def move(rig: Rig, partition: TopicPartition, to: int) -> None:
+    """Move a position without folding anything."""
+    position = rig.store.positions([partition])[partition]
+    rig.store.fold(Batch([], [], [Move(position.origin, position.next_offset, to)]))
+
+
+class IngestStateSuite:
+    """Tests for every ingest store; `rig` and `events` come from the class that inherits."""
+
+    def test_a_recreated_topic_is_left_out_until_a_person_says_where_to_go_on(self, rig: Rig) -> None:
+        """No partition of it has a position, old or new ones; after a reset all have."""
+        rig.store.positions([at(0), at(1)])
+        assert rig.store.positions([at(0, "two"), at(2, "two"), at(0, "x", "t.other")]).keys() == {
+            at(0, "x", "t.other")
+        }
+        rig.reset(at(0, "two"), 7)
+        found = rig.store.positions([at(0, "two"), at(2, "two")])
+        assert [found[at(n, "two")].next_offset for n in (0, 2)] == [7, -1]
+
+    def test_a_new_partition_of_a_known_topic_starts_at_its_beginning(self, rig: Rig) -> None:
+        """Partitions are added to topics; that is no gap."""
+        move(rig, at(0), 5)
+        assert rig.store.positions([at(3)])[at(3)].next_offset == -1
+
+    def test_a_broker_that_tells_no_topic_id_gets_the_newest_incarnation(self, rig: Rig) -> None:
+        """Whether ids are told may change with the broker; the positions stay."""
+        move(rig, at(0), 5)
+        assert rig.store.positions([at(0, "")])[at(0, "")].next_offset == 5
+
+    def test_topic_ids_told_for_the_first_time_are_adopted(self, rig: Rig) -> None:
+        """An upgraded cluster tells ids of topics that the state knows without: no gap, and from then on they count."""
+        move(rig, at(0, ""), 5)
+        assert rig.store.positions([at(0, "one")])[at(0, "one")].next_offset == 5
+        assert rig.store.positions([at(0, "two")]) == {}
+
+    def test_the_gate_holds_until_every_target_is_reached(self, rig: Rig) -> None:
+        """Targets are those of the moment at which it closes; what Kafka gets afterwards does not hold it."""
+        move(rig, at(0), 5)
+        assert rig.store.close_gate({at(0): 5, at(1): 3, at(2): 1}, HOUR) == 2
+        assert rig.store.gate() == 2
+        assert rig.store.close_gate({at(0): 5, at(1): 30}, HOUR) == 0
+        move(rig, at(1), 2)
+        assert rig.store.gate() == 2
+        move(rig, at(1), 3)
+        move(rig, at(2), 9)
+        assert rig.store.gate() == 0
+
+    def test_halted_partitions_do_not_hold_the_gate(self, rig: Rig) -> None:
+        """A source that stands still must not stop delivery of what is folded; it holds again once it goes on."""
+        rig.store.close_gate({at(0): 3, at(1): 3}, HOUR)
+        origin = rig.store.positions([at(0)])[at(0)].origin
+        rig.store.halt([origin], "gone")
+        assert rig.store.gate() == 1
+        assert rig.store.close_gate({at(0): 9}, HOUR) == 0
+        rig.store.halt([origin], None)
+        assert rig.store.gate() == 2
+
+    def test_a_newer_generation_replaces_a_row_whatever_was_known(self, rig: Rig, events: Events) -> None:
+        """After a rebuild began, an event that is older by offset and by log position is the row."""
+        rig.fold(events.change("orders", "1", v="newest"), events.change("orders", "2", v="gone since"))
+        rig.raise_generation("orders")
+        rig.reset(at(0), -1)
+        rig.fold(events.change("orders", "1", offset=0, position=(5,), committed_ms=5, v="first"))
+        assert rig.row("orders", "1").columns == {"v": "first"}
+        rig.fold(events.change("orders", "1", offset=1, position=(4,), committed_ms=4, v="stale"))
+        assert rig.row("orders", "1").columns == {"v": "first"}
+        rig.fold(events.change("orders", "1", offset=2, position=(6,), committed_ms=6, v="second"))
+        assert rig.row("orders", "1").columns == {"v": "second"}
+        assert rig.row("orders", "2").columns == {"v": "gone since"}
+
+    def test_a_change_without_position_takes_nothing_over_from_an_older_generation(
+        self, rig: Rig, events: Events
+    ) -> None:
+        """What follows a snapshot read in a rebuild is not judged by the log position of the row it replaced."""
+        rig.fold(events.change("orders", "1", position=(900,), committed_ms=900, v="newest"))
+        rig.raise_generation("orders")
+        rig.reset(at(0), -1)
+        rig.fold(events.change("orders", "1", offset=0, position=None, committed_ms=None, v="read"))
+        rig.fold(events.change("orders", "1", offset=1, position=(5,), committed_ms=5, v="then"))
+        assert rig.row("orders", "1").columns == {"v": "then"}
+
+    def test_an_unavailable_value_is_carried_into_a_newer_generation(self, rig: Rig, events: Events) -> None:
+        """A value that only the older generation knows is better than none."""
+        rig.fold(events.change("orders", "1", v="a", big="text"))
+        rig.raise_generation("orders")
+        rig.fold(events.change("orders", "1", unavailable=("big",), v="b"))
+        row = rig.row("orders", "1")
+        assert (row.columns, row.unknown) == ({"v": "b", "big": "text"}, frozenset())
+
+    def test_a_delete_of_a_newer_generation_deletes(self, rig: Rig, events: Events) -> None:
+        """Also one that is older than the row by all that was known."""
+        rig.fold(events.change("orders", "1", v="a"))
+        rig.raise_generation("orders")
+        rig.reset(at(0), -1)
+        rig.fold(events.change("orders", "1", kind=Kind.DELETE, offset=0, position=(1,), committed_ms=1))
+        assert rig.row("orders", "1").deleted
