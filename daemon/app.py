@@ -21,7 +21,7 @@ import structlog
 from daemon import __version__
 from daemon.delivery.loop import DeliveryLoop
 from daemon.delivery.orders_api import HttpOrdersApi
-from daemon.errors import MappingError, TryAgain
+from daemon.errors import MappingError, Superseded, TryAgain
 from daemon.ingest.kafka import KafkaSource
 from daemon.ingest.loop import IngestLoop
 from daemon.mapping.model import Mapping, check_columns
@@ -34,7 +34,7 @@ from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.reads import Record, columns_seen, reading, records
 from daemon.state.schedule import DebouncePolicy
-from daemon.state.structure import claim_structure
+from daemon.state.structure import claim_mapping, relink
 
 log = structlog.get_logger()
 
@@ -89,14 +89,24 @@ def _prepared(parts: Parts) -> bool:
                 seen = columns_seen(cursor)
             if problems := check_columns(parts.mapping, seen):
                 raise MappingError(problems)
-            claim_structure(parts.settings.postgres, parts.mapping.structure)
             asyncio.run(_register(parts.settings))
+            claim_mapping(parts.settings.postgres, parts.mapping.version, parts.mapping.structure)
+            _relink(parts)
         except TryAgain as error:
             log.warning("waiting for the state", error=str(error))
             parts.stop.wait(1.0)
         else:
             return True
     return False
+
+
+def _relink(parts: Parts) -> None:
+    store = _ingest_store(parts)
+    try:
+        store.open(parts.mapping.structure, list(parts.settings.destinations))
+        relink(store, parts.settings.postgres, parts.mapping.structure, parts.stop.is_set)
+    finally:
+        store.close()
 
 
 async def _register(settings: Settings) -> None:
@@ -128,15 +138,21 @@ def _run_loops(parts: Parts, role: str, until_caught_up: bool) -> int:
     return 1 if errors else code
 
 
+def _ingest_store(parts: Parts) -> PostgresIngestStore:
+    debounce = parts.settings.debounce
+    return PostgresIngestStore(
+        parts.settings.postgres,
+        DebouncePolicy(timedelta(seconds=debounce.quiet_secs), timedelta(seconds=debounce.max_wait_secs)),
+        parts.mapping.version,
+    )
+
+
 def _ingest(parts: Parts) -> IngestLoop:
     settings = parts.settings
-    debounce = DebouncePolicy(
-        timedelta(seconds=settings.debounce.quiet_secs), timedelta(seconds=settings.debounce.max_wait_secs)
-    )
     return IngestLoop(
         settings,
         parts.mapping.structure,
-        PostgresIngestStore(settings.postgres, debounce),
+        _ingest_store(parts),
         KafkaSource(settings.kafka, parts.mapping.structure.by_topic()),
         parts.metrics,
         parts.health.loop("ingest"),
@@ -164,6 +180,7 @@ async def _deliver(parts: Parts) -> None:
                     settings, name, parts.mapping, store, api, parts.metrics, parts.health.loop(f"deliver {name}")
                 )
                 await delivery.run(stop)
+                parts.stop.set()  # superseded: the others end with it
 
         async with asyncio.TaskGroup() as tasks:
             for name in settings.destinations:
@@ -174,6 +191,8 @@ def _thread(name: str, target: Callable[[], object], parts: Parts, errors: list[
     def guarded() -> None:
         try:
             target()
+        except Superseded as error:
+            log.warning("superseded", loop=name, reason=str(error))
         except BaseException as error:
             errors.append(error)
             log.exception("loop died", loop=name)

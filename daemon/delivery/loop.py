@@ -39,7 +39,7 @@ from daemon.delivery.orders_api import OrdersApi
 from daemon.delivery.posts import Posts
 from daemon.delivery.report import Report
 from daemon.delivery.verdict import Kind, Trouble, Verdict, verdict_of
-from daemon.errors import LeaseLost, StateContended, StateUnavailable
+from daemon.errors import LeaseLost, StateContended, StateUnavailable, Superseded
 from daemon.mapping.model import Mapping
 from daemon.operate.health import LoopHealth
 from daemon.operate.metrics import Metrics
@@ -116,11 +116,17 @@ class DeliveryLoop:
     # One turn
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Turn until told to stop, then drain. Ends with an error only where a person has to change something first."""
+        """Turn until told to stop, or until another mapping is in force; then drain.
+
+        Ends with an error only where a person has to change something first.
+        """
         try:
-            while not stop.is_set():
-                if not await self.run_once():
-                    await self.rest(stop)
+            try:
+                while not stop.is_set():
+                    if not await self.run_once():
+                        await self.rest(stop)
+            except Superseded as error:
+                self._log.warning("superseded", reason=str(error))
             await self.drain()
         finally:
             self._posts.cancel()

@@ -7,11 +7,12 @@ one table of cases holds both to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from daemon.ingest.change import Change, ColumnValue, Kind
-from daemon.mapping.structure import Role, Structure
+from daemon.mapping.structure import Role, Source, Structure
 
 ALL_UNKNOWN = ("*",)
 """`unknown` of a row none of whose values is known any more."""
@@ -138,21 +139,29 @@ class Stager:
             ops=[] if change.kind is Kind.UNKNOWN else [change.op],
         )
 
-    def _place(self, change: Change) -> tuple[str | None, str | None, tuple[int, ...]]:
-        """(root, parent, refs). The root is known at once unless the row hangs below another owned row."""
+    def _place(self, change: Change) -> Place:
         source = self._sources[change.source]
         if change.kind is not Kind.UPSERT:
             return change.key if source.role is Role.ROOT else None, None, ()
-        refs: tuple[int, ...] = ()
-        if source.refs:
-            keys = ((link.target, link.target_key(change.columns)) for link in source.refs)
-            refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
-        if source.role is Role.ROOT:
-            return change.key, None, refs
-        above = source.owner.target_key(change.columns) if source.owner is not None else None
-        if source.owner is not None and source.owner.target == self._root:
-            return above, None, refs
-        return None, above, refs
+        return place(source, self._root, change.key, change.columns)
+
+
+Place: TypeAlias = "tuple[str | None, str | None, tuple[int, ...]]"
+"""(root, parent, refs): the order a row belongs to, the owned row it hangs below, hashes of the rows it looks up."""
+
+
+def place(source: Source, root: str, key: str, columns: Mapping[str, ColumnValue]) -> Place:
+    """Where a row stands. Its order is known at once unless it hangs below another owned row. `root`: the source."""
+    refs: tuple[int, ...] = ()
+    if source.refs:
+        keys = ((link.target, link.target_key(columns)) for link in source.refs)
+        refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
+    if source.role is Role.ROOT:
+        return key, None, refs
+    above = source.owner.target_key(columns) if source.owner is not None else None
+    if source.owner is not None and source.owner.target == root:
+        return above, None, refs
+    return None, above, refs
 
 
 def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:

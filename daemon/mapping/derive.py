@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from types import MappingProxyType
-from typing import Any
-
-import orjson
 
 from daemon.mapping.draft import RelationDraft, SourceDraft
 from daemon.mapping.faults import near
 from daemon.mapping.model import Many, One
-from daemon.mapping.structure import Link, Role, Source, Structure
+from daemon.mapping.structure import Link, Role, Source, Structure, version_of
 from daemon.mapping.tree import Problems
 
 Drafts = dict[str, SourceDraft]
@@ -205,41 +201,12 @@ def build_structure(drafts: Drafts, root: str, owners: dict[str, Link], ones: di
             modes=draft.modes,
             owner=owner,
             refs=refs,
+            required=draft.required,
         )
-    return Structure(
-        root, MappingProxyType(sources), _digest([root, [_written(sources[name]) for name in sorted(sources)]])
-    )
+    return Structure(root, MappingProxyType(sources), version_of(root, sources))
 
 
 def _elsewhere(link: Link, owner: Link | None, owners: dict[str, Link]) -> bool:
     """Whether the looked-up row is none of the order's own: the order's tree marks the order due by itself."""
     own_order = owner is not None and link.target == owner.target and link.columns == owner.columns
     return link.target not in owners and not own_order
-
-
-def _written(source: Source) -> list[Any]:
-    def link(step: Link) -> list[Any]:
-        return [step.source, step.target, step.columns, step.constants]
-
-    modes = source.modes
-    return [
-        source.name,
-        source.topic,
-        source.role,
-        source.key,
-        sorted(source.types.items()),
-        sorted(source.drop),
-        [
-            modes.decimal_handling_mode,
-            modes.time_precision_mode,
-            modes.interval_handling_mode,
-            modes.binary_handling_mode,
-            modes.unavailable_value_placeholder,
-        ],
-        link(source.owner) if source.owner else None,
-        sorted(link(ref) for ref in source.refs),
-    ]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

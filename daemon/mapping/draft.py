@@ -25,7 +25,7 @@ _MODES: dict[str, tuple[str, ...]] = {
     "interval_handling_mode": ("numeric", "string"),
     "binary_handling_mode": ("bytes", "base64", "base64-url-safe", "hex"),
 }
-_SOURCE_KEYS = ("topic", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
+_SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
 _ONE_KEYS = ("source", "match", "on_change", "required")
 _MANY_KEYS = ("source", "match", "where", "sort")
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -66,6 +66,7 @@ class SourceDraft:
     drop: dict[str, Place]
     modes: ConnectorModes
     defaults: dict[str, Scalar]
+    required: bool = False
     relations: dict[str, RelationDraft] = field(default_factory=dict)
     lets: dict[str, Scalar] = field(default_factory=dict)
 
@@ -117,6 +118,7 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
         drop={scalar.text: scalar.place for scalar in section.scalars("drop")},
         modes=read_modes(section, modes),
         defaults=dict(section.texts("defaults")),
+        required=section.flag("required", default=False),
     )
     for many in (False, True):
         for relation, body, at in section.entries("many" if many else "one"):

@@ -7,11 +7,14 @@ row makes an order due again (`on_change: refresh`, the default).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+
+import orjson
 
 from daemon.mapping.keys import key_text, row_key
 
@@ -68,7 +71,11 @@ class ConnectorModes:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One topic of rows."""
+    """One topic of rows.
+
+    `required`: the daemon is not ready while the topic is missing. It says nothing of rows, so it is no part of the
+    structure's version.
+    """
 
     name: str
     topic: str
@@ -79,6 +86,17 @@ class Source:
     modes: ConnectorModes = ConnectorModes()
     owner: Link | None = None
     refs: tuple[Link, ...] = ()
+    required: bool = False
+
+    def values_version(self) -> str:
+        """A digest of what makes the stored key and values of a row: after a change of it, rows must be read anew."""
+        modes = sorted(asdict(self.modes).items())
+        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), modes])
+
+    def relations_version(self) -> str:
+        """A digest of what leads from a stored row to its order: a change of it can be followed in place."""
+        steps = [[link.target, link.columns, link.constants] for link in (*self.refs, *filter(None, [self.owner]))]
+        return _digest([self.role, self.owner is not None, sorted(steps[: len(self.refs)]), steps[len(self.refs) :]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +110,16 @@ class Structure:
     def by_topic(self) -> dict[str, Source]:
         """The source of each topic."""
         return {source.topic: source for source in self.sources.values()}
+
+
+def version_of(root: str, sources: Dict[str, Source]) -> str:
+    """A digest of a whole structure."""
+    written = [
+        [name, source.topic, source.values_version(), source.relations_version()]
+        for name, source in sorted(sources.items())
+    ]
+    return _digest([root, written])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()[:16]

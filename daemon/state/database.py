@@ -5,8 +5,10 @@ Every transaction begins by setting its own search path, so a connection belongs
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import psycopg
@@ -47,6 +49,11 @@ def _translated(error: Exception) -> StateUnavailable | StateRefused:
     if isinstance(error, _REFUSED):
         return StateRefused(f"Postgres refuses a value: {type(error).__name__}")
     return StateUnavailable(text)
+
+
+def exact_json(text: str) -> Any:
+    """JSON with every number as int or Decimal."""
+    return json.loads(text, parse_float=Decimal)
 
 
 def conninfo(settings: Postgres) -> str:

@@ -35,6 +35,9 @@ where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)
 -- No take-over can come between this and the commit.
 select 1 from lease where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s for share
 
+-- name: hold_mapping_in_force
+select version from mapping_in_force for share
+
 -- name: hold_inherited
 -- Orders of requests that nobody settled: not to be sent before the fence, and nothing stored about them is trusted.
 with named as materialized (
@@ -70,7 +73,8 @@ update destination set
 where id = %(destination)s
 
 -- name: due
--- The next due orders of one lane, found by the partial index order_sync_due alone.
+-- The next due orders of one lane, found by the partial index order_sync_due alone; none while a backlog is folded:
+-- orders would be sent with half of what one transaction of the OMS changed.
 select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
        vendor_order_id,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end
@@ -78,6 +82,7 @@ from order_sync
 where destination = %(destination)s and lane = %(lane)s
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
+  and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and order_key <> all(%(busy)s::text[])
 order by greatest(due_at, not_before) limit %(limit)s
 
@@ -89,6 +94,7 @@ from order_sync
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
+  and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
 order by order_key
 
 -- name: rows_of
@@ -127,6 +133,7 @@ from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(vendor_ids)s::text[], %
 join order_sync s on s.destination = %(destination)s and s.order_key = b.order_key
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
   and s.quarantine_revision is distinct from s.revision
+  and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and not exists (
       select 1 from order_sync h
       where h.destination = %(destination)s and h.vendor_order_id = b.vendor_order_id and h.order_key <> b.order_key

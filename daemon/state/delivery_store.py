@@ -6,21 +6,19 @@ first_change and first_commit (see `reserve` and `settle`) and raises the revisi
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from daemon.errors import DestinationError, LeaseLost
+from daemon.errors import DestinationError, LeaseLost, Superseded
 from daemon.mapping.rows import StoredRow
 from daemon.settings import Postgres
-from daemon.state.database import AsyncCursor, Row, async_transaction
+from daemon.state.database import AsyncCursor, Row, async_transaction, exact_json
 from daemon.state.delivery_records import (
     Counts,
     DueOrder,
@@ -59,6 +57,16 @@ class PostgresDeliveryStore:
             await cursor.execute(_SQL["hold_lease"], _lease(lease))
             if await cursor.fetchone() is None:
                 raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+            yield cursor
+
+    @asynccontextmanager
+    async def _led_under(self, lease: Lease, mapping_version: str) -> AsyncIterator[AsyncCursor]:
+        """The same, for what follows from a mapping: only while that is in force."""
+        async with self._led(lease) as cursor:
+            await cursor.execute(_SQL["hold_mapping_in_force"])
+            for (version,) in await cursor.fetchall():
+                if version not in ("", mapping_version):
+                    raise Superseded(f"mapping {version[:12]} is in force now, this process has {mapping_version[:12]}")
             yield cursor
 
     async def _all(self, name: str, **parameters: Any) -> list[Row]:
@@ -147,7 +155,7 @@ class PostgresDeliveryStore:
     async def reserve(
         self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
     ) -> list[str]:
-        async with self._led(lease) as cursor:
+        async with self._led_under(lease, mapping_version) as cursor:
             await cursor.execute(
                 _SQL["lock_outgoing"],
                 {
@@ -217,7 +225,7 @@ class PostgresDeliveryStore:
 
     async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:
         given = list(judgements)
-        async with self._led(lease) as cursor:
+        async with self._led_under(lease, mapping_version) as cursor:
             await cursor.execute(
                 _SQL["judge_orders"],
                 {
@@ -275,11 +283,6 @@ def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tup
                 f"destinations.{name}: {base_url} with client_id {client_id} is known under the name {other}:"
                 f" call it {other} again"
             )
-
-
-def exact_json(text: str) -> Any:
-    """JSON with every number as int or Decimal."""
-    return json.loads(text, parse_float=Decimal)
 
 
 def _lease(lease: Lease) -> dict[str, Any]:

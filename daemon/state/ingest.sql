@@ -16,6 +16,9 @@ select id, identity from lineage where identity = any(%(identities)s::text[])
 -- name: read_mapping_in_force
 select version from mapping_in_force
 
+-- name: hold_mapping_in_force
+select version from mapping_in_force for share
+
 -- name: adopt_topic_ids
 -- A broker that told no topic ids before tells them now: the incarnation is the same.
 with adopted as (
@@ -40,8 +43,11 @@ with new as (
     insert into origin (topic, topic_id, partition)
     select a.topic, a.topic_id, a.partition
     from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
-    where not exists (select from origin o where o.topic = a.topic)
-       or exists (select from origin o where o.topic = a.topic and o.topic_id = a.topic_id)
+    where (not exists (select from origin o where o.topic = a.topic)
+           or exists (select from origin o where o.topic = a.topic and o.topic_id = a.topic_id))
+      -- Asked often: no number is used up by those that are known.
+      and not exists (
+          select from origin o where (o.topic, o.topic_id, o.partition) = (a.topic, a.topic_id, a.partition))
     on conflict (topic, topic_id, partition) do nothing
     returning id
 )
@@ -181,6 +187,20 @@ from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[]) as s
 join source_row p on p.source = s.source and p.key = s.key
 where c.source = s.child and c.parent = s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
+
+-- name: rows_to_relink
+select key, columns::text, deleted from source_row where source = %(source)s and key > %(after)s order by key limit %(limit)s
+
+-- name: relink_rows
+-- What a row below another owned row belongs to is resolved from that one, in the next statement.
+update source_row r
+set root = case when s.root is null and r.parent = s.parent then r.root else s.root end,
+    parent = s.parent, refs = s.refs::bigint[], moved_from = r.root
+from unnest(%(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[]) as s (key, root, parent, refs)
+where r.source = %(source)s and r.key = s.key
+  and (r.parent is distinct from s.parent or r.refs is distinct from s.refs::bigint[]
+       or (s.root is distinct from r.root and not (s.root is null and r.parent is not distinct from s.parent)))
+returning r.root, r.moved_from
 
 -- name: no_full_scan
 -- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them in one pass.

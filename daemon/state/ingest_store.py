@@ -16,10 +16,10 @@ import psycopg
 
 from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
-from daemon.ingest.fold import StagedRow, row_hash
+from daemon.ingest.fold import StagedRow, place, row_hash
 from daemon.mapping.structure import Structure
 from daemon.settings import Postgres
-from daemon.state.database import Cursor, Row, connect, transaction
+from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
@@ -315,6 +315,8 @@ class PostgresIngestStore:
         rounds, resolved, failed = attempt(page)
         self._learn_lineages(rounds)
         with self._transaction() as cursor:
+            cursor.execute(_SQL["hold_mapping_in_force"])
+            self._refuse_superseded(cursor.fetchall())
             self._apply(cursor, rounds, result)
             cursor.execute(_SQL["resolve_rejects"], {"ids": resolved})
             cursor.execute(
@@ -348,11 +350,44 @@ class PostgresIngestStore:
             cursor.execute(_SQL["lock_mirror"])
             of_lane = {lane: {n: r for n, r in changed.items() if r.backfill == bool(lane)} for lane in Lane}
             for lane in Lane:
-                self._resolve(cursor, of_lane[lane], lane, touched)
+                self._resolve(cursor, of_lane[lane], lane, _earliest_commit(of_lane[lane].values()), touched)
             self._mark(cursor, touched)
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, touched)
         result.orders = len(touched)
+
+    def relink(self, source: str, after: str, limit: int) -> str | None:
+        """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
+
+        Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
+        """
+        assert self._structure is not None  # noqa: S101 - opened before
+        declared, root, touched = self._structure.sources[source], self._structure.root, _Touched()
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["lock_mirror"])
+            cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
+            page = cursor.fetchall()
+            placed = [
+                (key, *place(declared, root, key, exact_json(columns))) for key, columns, deleted in page if not deleted
+            ]
+            cursor.execute(
+                _SQL["relink_rows"],
+                {
+                    "source": self._sources[source],
+                    "key": [key for key, _, _, _ in placed],
+                    "root": [above for _, above, _, _ in placed],
+                    "parent": [parent for _, _, parent, _ in placed],
+                    "refs": [_array(refs) if refs else None for _, _, _, refs in placed],
+                },
+            )
+            for above, before in cursor.fetchall():
+                if above != before:
+                    touched.add(above, Lane.BACKFILL, None)
+                    touched.add(before, Lane.BACKFILL, None)
+            names = [(source, key) for key, _, _, _ in placed]
+            self._resolve(cursor, names, Lane.BACKFILL, None, touched)
+            self._mark(cursor, touched)
+        return page[-1][0] if page else None
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:
         with self._transaction() as cursor:
@@ -462,12 +497,11 @@ class PostgresIngestStore:
         )
 
     def _resolve(
-        self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        committed = _earliest_commit(changed.values())
         waiting = [name for name in changed if name[0] in self._owners]
-        parents = [name for name in changed if name[0] in self._children]
+        parents: list[tuple[str, str]] = [name for name in changed if name[0] in self._children]
         if waiting:
             cursor.execute(
                 _SQL["resolve_roots"],

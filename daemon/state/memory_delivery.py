@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from daemon.errors import LeaseLost
+from daemon.errors import LeaseLost, Superseded
 from daemon.mapping.rows import StoredRow
 from daemon.state.delivery_records import (
     Counts,
@@ -123,6 +123,10 @@ class MemoryDeliveryStore:
         self._destinations: dict[int, DestinationRecord] = {}
         self._rows: dict[tuple[str, str], StoredRow] = {}
         self._last_request = 0
+        self.gate_closed = False
+        """Ingest folds a backlog: nothing is due."""
+        self.mapping_in_force = ""
+        """Sends and judgements under another one are refused, where one is named."""
 
     # What ingest does
 
@@ -205,13 +209,13 @@ class MemoryDeliveryStore:
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
         now, away = self._clock(), frozenset(busy)
-        orders = self._destinations[destination].orders.values()
+        orders = [] if self.gate_closed else self._destinations[destination].orders.values()
         found = [order for order in orders if order.lane == lane and order.due(now) and order.key not in away]
         found.sort(key=lambda order: max(order.due_at, order.not_before))
         return [_due(order, now) for order in found[:limit]]
 
     async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
-        now, orders = self._clock(), self._destinations[destination].orders
+        now, orders = self._clock(), {} if self.gate_closed else self._destinations[destination].orders
         return [_due(orders[key], now) for key in sorted(set(keys)) if key in orders and orders[key].due(now)]
 
     async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
@@ -251,8 +255,8 @@ class MemoryDeliveryStore:
     async def reserve(
         self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
     ) -> list[str]:
-        record, now = self._led(lease), self._clock()
-        going = [order for order in orders if _can_go(record.orders, order, now)]
+        record, now = self._led_under(lease, mapping_version), self._clock()
+        going = [order for order in orders if not self.gate_closed and _can_go(record.orders, order, now)]
         if not going:
             return []
         for order in going:
@@ -293,7 +297,7 @@ class MemoryDeliveryStore:
         return accepted
 
     async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:
-        record, now, held = self._led(lease), self._clock(), []
+        record, now, held = self._led_under(lease, mapping_version), self._clock(), []
         for one in judgements:
             order = record.orders.get(one.key)
             if order is None or order.revision != one.revision or order.request is not None or not order.owed():
@@ -337,6 +341,12 @@ class MemoryDeliveryStore:
             age = now - first if first is not None and order.quarantine_revision != order.revision else 0.0
             oldest[order.lane] = max(oldest.get(order.lane, 0.0), age)
         return Counts(counts, oldest)
+
+    def _led_under(self, lease: Lease, mapping_version: str) -> DestinationRecord:
+        record = self._led(lease)
+        if self.mapping_in_force not in ("", mapping_version):
+            raise Superseded(f"mapping {self.mapping_in_force} is in force now, this process has {mapping_version}")
+        return record
 
     def _led(self, lease: Lease) -> DestinationRecord:
         record = self._destinations[lease.destination]

@@ -1,30 +1,117 @@
-"""Which structure of the mapping the mirrored rows were folded under."""
+"""Which mapping is in force, and under what of it the mirrored rows were folded.
+
+One mapping at a time: whoever folds or sends under another one ends in good order at its next transaction. A new
+mapping is put in force by the first process that starts with it, or by `migrate`; an old one only by `migrate`, so that
+a restarted replica of the previous version does not turn a rolling deploy back.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import structlog
 
 from daemon.errors import SchemaError
 from daemon.mapping.structure import Structure
 from daemon.settings import Postgres
-from daemon.state.database import connect, transaction
+from daemon.state.database import Cursor, connect, transaction
+from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.queries import queries
 
-_SQL = queries("ingest.sql")
+log = structlog.get_logger()
+
+_SQL = queries("structure.sql")
+
+PAGE = 5000
 
 
-def claim_structure(settings: Postgres, structure: Structure) -> None:
-    """Make this the structure of an empty state. Raises SchemaError where the state was folded under another one.
+def claim_mapping(settings: Postgres, version: str, structure: Structure, *, by_hand: bool = False) -> None:
+    """Put this mapping in force. Waits for transactions under way; those that begin later meet it.
 
-    Rows keep what the structure said when they were folded (values by type, the order they belong to, what they look
-    up); under another structure orders would silently lack parts.
+    Raises SchemaError, and changes nothing, where the mapping was in force before and another one replaced it (unless
+    `by_hand`), and where stored rows would have other keys or values under it.
     """
-    with connect(settings) as connection, transaction(connection, settings) as cursor:
-        cursor.execute(_SQL["claim_structure"], {"version": structure.version})
-        cursor.execute(_SQL["read_structure"])
-        row = cursor.fetchone()
-    if row is not None and row[0] != structure.version:
+    with connect(settings) as connection:
+        with transaction(connection, settings) as cursor:
+            in_force, known, since = _versions(cursor, version)
+            if in_force not in ("", version) and known and not by_hand:
+                raise SchemaError(
+                    f"mapping {version[:12]} was replaced by {in_force[:12]} (since {since:%Y-%m-%d %H:%M}); to go "
+                    f"back to this one, run `order-sync migrate` with it"
+                )
+            _refuse_other_rows(cursor, structure)
+        with transaction(connection, settings) as cursor:
+            cursor.execute(_SQL["release_targets"], {"topics": [s.topic for s in structure.sources.values()]})
+        with transaction(connection, settings) as cursor:
+            cursor.execute(_SQL["put_in_force"], {"version": version})
+            if cursor.rowcount:
+                log.info("mapping in force", mapping=version[:12], before=in_force[:12])
+            cursor.execute(_SQL["note_version"], {"version": version})
+            cursor.execute(_SQL["note_structure"], {"version": structure.version, "root": structure.root})
+            note_values(cursor, structure, structure.sources)
+
+
+def note_values(cursor: Cursor, structure: Structure, sources: Collection[str]) -> None:
+    """Note what makes the values of these sources' rows from now on."""
+    names = sorted(sources)
+    cursor.execute(queries("ingest.sql")["register_sources"], {"names": names})
+    cursor.execute(
+        _SQL["note_values"],
+        {"names": names, "values": [structure.sources[name].values_version() for name in names]},
+    )
+
+
+def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure, stopped: Callable[[], bool]) -> None:
+    """Give stored rows the place that the relations of this mapping say, source by source, in pages.
+
+    One process does it, the others wait for it. A source is done when it is done whole: who is stopped midway, or dies,
+    leaves the rest to the next start.
+    """
+    with connect(settings) as lock, transaction(lock, settings) as cursor:
+        cursor.execute(_SQL["lock_relinking"])
+        cursor.execute(_SQL["relations"])
+        stored: dict[str, str | None] = dict(cursor.fetchall())
+        for name, source in sorted(structure.sources.items()):
+            version = source.relations_version()
+            if stored.get(name) == version:
+                continue
+            after: str | None = ""
+            pages = 0
+            while after is not None and not stopped():
+                after = store.relink(name, after, PAGE)
+                pages += 1
+            if after is not None:
+                return
+            if pages > 1:
+                log.info("rows follow the relations of the new mapping", source=name)
+            cursor.execute(_SQL["note_relations"], {"name": name, "relations": version})
+
+
+def _versions(cursor: Cursor, version: str) -> tuple[str, bool, object]:
+    cursor.execute(_SQL["versions"], {"version": version})
+    [(in_force, since, known)] = cursor.fetchall()
+    return in_force, known, since
+
+
+def _refuse_other_rows(cursor: Cursor, structure: Structure) -> None:
+    cursor.execute(_SQL["stored_structure"])
+    root, stored = None, {}
+    for name, values, filled, root_source in cursor.fetchall():
+        root = root_source
+        if filled:
+            stored[name] = values
+    if root not in (None, structure.root):
         raise SchemaError(
-            f"mapping: its sources, keys, types or relations differ from those under which schema "
-            f"{settings.schema_name} was filled (since {row[1]:%Y-%m-%d %H:%M}); give the new one a state of its own: "
-            f"set postgres.schema_name and kafka.group_id to new names and run `order-sync migrate`, and it reads the "
-            f"topics from their beginning. Changes of expressions and of the document need nothing"
+            f"mapping: an order was one row of source {root} so far, and is one of {structure.root} now; give the new "
+            f"mapping a state of its own: set postgres.schema_name and kafka.group_id to new names"
+        )
+    changed = sorted(
+        name for name, source in structure.sources.items() if name in stored and stored[name] != source.values_version()
+    )
+    if changed:
+        options = " ".join(f"--source {name}" for name in changed)
+        raise SchemaError(
+            f"mapping: keys, types, `drop` or connector modes of {', '.join(changed)} differ from those under which "
+            f"the stored rows were read; run `order-sync rebuild {options}` with this mapping: it reads them anew "
+            f"while delivery is held"
         )

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from daemon.errors import DestinationError, LeaseLost
+from daemon.errors import DestinationError, LeaseLost, Superseded
 from daemon.mapping.rows import StoredRow
 from daemon.state.delivery_records import (
     DeliveryState,
@@ -47,6 +47,14 @@ class World:
 
     def pause(self) -> None:
         """An operator pauses the destination."""
+        raise NotImplementedError
+
+    def gate(self, *, closed: bool) -> None:
+        """Ingest begins, or has done with, a backlog."""
+        raise NotImplementedError
+
+    def put_in_force(self, version: str) -> None:
+        """A process with another mapping starts."""
         raise NotImplementedError
 
     async def lead(self, holder: UUID | None = None, secs: float = 60.0) -> Lease:
@@ -184,6 +192,43 @@ class DeliveryStoreSuite:
             second = await world.store.next_request()
             again = Outgoing("1", due.revision + 1, due.read_at, "V-1", b"{}")
             assert await world.store.reserve(lease, second, 0, [again], VERSION) == []
+
+        play(scenario)
+
+    def test_nothing_is_due_while_a_backlog_is_folded(self, play: Play) -> None:
+        """Neither by lane nor by key, and what was judged before the gate closed does not go either."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            [due] = await world.due()
+            world.gate(closed=True)
+            assert await world.due() == []
+            assert await world.store.due_among(world.destination, ["1"]) == []
+            going = [Outgoing(due.key, due.revision, due.read_at, "V-1", b"{}")]
+            assert await world.store.reserve(lease, await world.store.next_request(), 0, going, VERSION) == []
+            world.gate(closed=False)
+            await world.send(lease, "1")
+
+        play(scenario)
+
+    def test_who_has_another_mapping_than_the_one_in_force_sends_nothing(self, play: Play) -> None:
+        """Neither does it judge; what it has in flight it may settle."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            world.touch("2")
+            request = await world.send(lease, "1")
+            [due] = await world.due()
+            world.put_in_force("another")
+            going = [Outgoing(due.key, due.revision, due.read_at, "V-2", b"{}")]
+            with pytest.raises(Superseded):
+                await world.store.reserve(lease, await world.store.next_request(), 0, going, VERSION)
+            with pytest.raises(Superseded):
+                await world.store.judge(lease, [Judgement(due.key, due.revision, settle=True)], VERSION)
+            assert await world.end(lease, request, Fate.ACCEPTED, "1") == ["1"]
+            assert [one.key for one in await world.due()] == ["2"]
 
         play(scenario)
 

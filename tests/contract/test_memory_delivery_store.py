@@ -28,6 +28,12 @@ class MemoryWorld(World):
         record = self.store.destination(self.destination)
         record.standing = replace(record.standing, paused=True)
 
+    def gate(self, *, closed: bool) -> None:
+        self.store.gate_closed = closed
+
+    def put_in_force(self, version: str) -> None:
+        self.store.mapping_in_force = version
+
     def look(self, key: str) -> dict[str, Any]:
         order = self.store.destination(self.destination).orders[key]
         return {

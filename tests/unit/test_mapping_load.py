@@ -64,6 +64,17 @@ def test_versions_follow_the_content(tmp_path: Path) -> None:
     assert topic.structure.version != first.structure.version
 
 
+def test_a_required_topic_reads_no_row_anew(tmp_path: Path) -> None:
+    """`required: true` belongs to the source and leaves the structure's version alone; no other word is taken."""
+    first = load(tmp_path)
+    needed = load(tmp_path, SHOP, ("topic: shop.lines", "topic: shop.lines\n    required: true"))
+    assert not first.structure.sources["lines"].required
+    assert needed.structure.sources["lines"].required
+    assert needed.structure.version == first.structure.version
+    (problem,) = problems(tmp_path, ("topic: shop.lines", "topic: shop.lines\n    required: maybe"))
+    assert "sources.lines.required: must be one of true, false" in problem
+
+
 def test_yaml_words_stay_text(tmp_path: Path) -> None:
     """`NO` and `on` are words, as in YAML 1.2, and a column may have such a name."""
     mapping = load(tmp_path, SHOP, ("match: {id: customer_id}", "match: {id: NO}"))

@@ -35,3 +35,5 @@ create table mapping_version (
     first_seen  timestamptz not null default clock_timestamp()
 );
 comment on table mapping_version is 'Every mapping that was ever in force: an old one does not come back by a mere start.';
+
+alter table structure_in_force add column root text;

@@ -1,0 +1,36 @@
+-- name: versions
+select f.version, f.since, exists (select from mapping_version where version = %(version)s) from mapping_in_force f
+
+-- name: stored_structure
+-- Every source that has rows, with the values' version they were folded under.
+select s.name, s.structure, exists (select from source_row r where r.source = s.id), f.root
+from source s left join structure_in_force f on true
+
+-- name: put_in_force
+update mapping_in_force set version = %(version)s, since = clock_timestamp() where version <> %(version)s
+
+-- name: note_version
+insert into mapping_version (version) values (%(version)s) on conflict do nothing
+
+-- name: note_structure
+insert into structure_in_force (version, root) values (%(version)s, %(root)s)
+on conflict (only_row) do update set version = excluded.version, root = excluded.root, since = clock_timestamp()
+where structure_in_force.version <> excluded.version
+
+-- name: note_values
+update source s set structure = n.structure from unnest(%(names)s::text[], %(values)s::text[]) as n (name, structure)
+where s.name = n.name and s.structure is distinct from n.structure
+
+-- name: release_targets
+-- Nobody reads topics that the mapping does not name any more: they must not hold delivery.
+update kafka_position p set target = null, target_since = null, target_until = null
+from origin o where o.id = p.origin and p.target is not null and o.topic <> all(%(topics)s::text[])
+
+-- name: lock_relinking
+select pg_advisory_xact_lock(hashtext('order-sync relinking'), hashtext(current_schema()))
+
+-- name: relations
+select name, relations from source
+
+-- name: note_relations
+update source set relations = %(relations)s where name = %(name)s

@@ -1,0 +1,234 @@
+"""A new mapping on a filled state: who may start, who has to end, and what becomes of the stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+import psycopg
+import pytest
+from fixtures.postgres import Database
+from ingest_store_suite import NOW_MS, Events
+
+from daemon.errors import SchemaError, Superseded
+from daemon.ingest.change import Change
+from daemon.ingest.fold import Stager
+from daemon.mapping.structure import Link, Role, Source, Structure, version_of
+from daemon.state.ingest_store import Batch, Move, PostgresIngestStore, TopicPartition
+from daemon.state.schedule import DebouncePolicy
+from daemon.state.structure import claim_mapping, relink
+
+pytestmark = pytest.mark.postgres
+
+POLICY = DebouncePolicy(timedelta(0), timedelta(0))
+
+
+def structure(**sources: Source) -> Structure:
+    """A structure of these sources with root `orders`."""
+    return Structure("orders", MappingProxyType(sources), version_of("orders", sources))
+
+
+def owner(source: str, target: str, column: str) -> Link:
+    """A to-one step up."""
+    return Link(f"{source}.{target}", source, target, (column,))
+
+
+ORDERS = Source("orders", "t.orders", Role.ROOT, ("id",))
+LINES = Source("lines", "t.lines", Role.OWNED, ("id",), owner=owner("lines", "orders", "order_id"))
+TAXES = Source("taxes", "t.taxes", Role.OWNED, ("id",), owner=owner("taxes", "lines", "line_id"))
+COUPONS = Source("coupons", "t.coupons", Role.SHARED, ("id",))
+WITH_COUPONS = replace(ORDERS, refs=(owner("orders", "coupons", "coupon_id"),))
+
+
+class State:
+    """A state, a process's view of it, and a way to fold."""
+
+    def __init__(self, database: Database) -> None:
+        self.settings = database.settings
+        self.look = database.connect()
+        self.look.execute("set search_path to order_sync")
+        self.look.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
+        self.events = Events()
+        self._stores: list[PostgresIngestStore] = []
+
+    def start(self, version: str, given: Structure, *, by_hand: bool = False) -> PostgresIngestStore:
+        """What a process does before its loops."""
+        claim_mapping(self.settings, version, given, by_hand=by_hand)
+        store = PostgresIngestStore(self.settings, POLICY, version)
+        self._stores.append(store)
+        store.open(given, ["a"])
+        relink(store, self.settings, given, lambda: False)
+        return store
+
+    def fold(self, store: PostgresIngestStore, given: Structure, *changes: Change) -> None:
+        """One batch."""
+        for change in changes:
+            partition = TopicPartition(change.message.topic, "one", change.message.partition)
+            at = store.positions([partition])[partition]
+            rounds = Stager(given).stage([(at.origin, change)], NOW_MS - 3_600_000)
+            store.fold(Batch(rounds, [], [Move(at.origin, at.next_offset, change.message.offset + 1)]))
+
+    def all(self, statement: str) -> list[Any]:
+        """All rows of a statement."""
+        return self.look.execute(statement).fetchall()
+
+    def settle(self) -> None:
+        """As if every order had been sent."""
+        self.look.execute("update order_sync set settled_revision = revision")
+
+    def owed(self) -> set[str]:
+        """The orders that are due."""
+        return {key for (key,) in self.all("select order_key from order_sync where revision > settled_revision")}
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+        self.look.close()
+
+
+@pytest.fixture
+def state(database: Database) -> Iterator[State]:
+    """An empty, migrated state."""
+    made = State(database)
+    yield made
+    made.close()
+
+
+def test_a_process_with_the_older_mapping_ends_before_its_next_transaction(state: State) -> None:
+    """A new mapping takes over by starting; folds and assignments of the old one change nothing any more."""
+    given = structure(orders=ORDERS)
+    old = state.start("A", given)
+    state.fold(old, given, state.events.change("orders", "1", v="a"))
+    new = state.start("B", given)
+    with pytest.raises(Superseded):
+        old.positions([TopicPartition("t.orders", "one", 0)])
+    [at] = new.positions([TopicPartition("t.orders", "one", 0)]).values()
+    late = Stager(given).stage([(at.origin, state.events.change("orders", "1", v="late"))], NOW_MS)
+    with pytest.raises(Superseded):
+        old.fold(Batch(late, [], [Move(at.origin, at.next_offset, at.next_offset + 1)]))
+    state.fold(new, given, state.events.change("orders", "1", v="b"))
+    assert state.all("select columns->>'v' from source_row") == [("b",)]
+
+
+def test_a_restarted_old_replica_does_not_turn_the_roll_back(state: State) -> None:
+    """It refuses with the cure; put in force by hand, the older mapping is the one again."""
+    given = structure(orders=ORDERS)
+    state.start("A", given)
+    state.start("B", given)
+    state.start("B", given)
+    with pytest.raises(SchemaError, match=r"was replaced by B .*order-sync migrate"):
+        state.start("A", given)
+    state.start("A", given, by_hand=True)
+    with pytest.raises(SchemaError, match="was replaced by A"):
+        state.start("B", given)
+
+
+def test_a_new_mapping_waits_for_folds_under_way(state: State) -> None:
+    """No fold of the old mapping commits after the new one is in force."""
+    given = structure(orders=ORDERS)
+    old = state.start("A", given)
+    state.fold(old, given, state.events.change("orders", "1", v="a"))
+    with psycopg.connect(state.settings.dsn, autocommit=False) as folding:
+        folding.execute("set search_path to order_sync")
+        folding.execute("select version from mapping_in_force for share")
+        blocked = state.settings.model_copy(update={"statement_timeout_secs": 0.2})
+        with pytest.raises(Exception, match="QueryCanceled"):
+            claim_mapping(blocked, "B", given)
+    state.start("B", given)
+
+
+def test_an_added_lookup_is_followed_by_rows_that_were_stored_before(state: State) -> None:
+    """Orders that name a coupon become due when that coupon arrives, though they were folded before it was mapped."""
+    before, after = structure(orders=ORDERS), structure(orders=WITH_COUPONS, coupons=COUPONS)
+    old = state.start("A", before)
+    state.fold(old, before, *(state.events.change("orders", str(n), coupon_id=n % 2) for n in range(4)))
+    state.settle()
+    new = state.start("B", after)
+    assert state.owed() == set()
+    state.fold(new, after, state.events.change("coupons", "1", code="X"))
+    assert state.owed() == {"1", "3"}
+
+
+def test_added_levels_belong_to_their_orders(state: State) -> None:
+    """Rows of new sources find their order over rows that were stored before."""
+    before, after = structure(orders=ORDERS, lines=LINES), structure(orders=ORDERS, lines=LINES, taxes=TAXES)
+    old = state.start("A", before)
+    state.fold(old, before, state.events.change("orders", "1"), state.events.change("lines", "7", order_id=1))
+    state.settle()
+    new = state.start("B", after)
+    state.fold(new, after, state.events.change("taxes", "3", line_id=7))
+    assert state.owed() == {"1"}
+
+
+def test_a_changed_owner_moves_rows_and_marks_both_orders(state: State) -> None:
+    """Lines that belonged by one column belong by another: their orders are due, and so are those they left."""
+    moved = replace(LINES, owner=owner("lines", "orders", "billed_order_id"))
+    before, after = (
+        structure(orders=ORDERS, lines=LINES, taxes=TAXES),
+        structure(orders=ORDERS, lines=moved, taxes=TAXES),
+    )
+    old = state.start("A", before)
+    state.fold(
+        old,
+        before,
+        *(state.events.change("orders", str(n)) for n in (1, 2, 3)),
+        state.events.change("lines", "7", order_id=1, billed_order_id=2),
+        state.events.change("taxes", "70", line_id=7),
+        state.events.change("lines", "8", order_id=3, billed_order_id=3),
+    )
+    state.settle()
+    state.start("B", after)
+    assert state.owed() == {"1", "2"}
+    rows = dict(state.all("select s.name || r.key, r.root from source_row r join source s on s.id = r.source"))
+    assert (rows["lines7"], rows["taxes70"], rows["lines8"]) == ("2", "2", "3")
+
+
+def test_relinking_goes_on_after_a_stop(state: State) -> None:
+    """A process that is stopped midway leaves the rest to the next start, which does all of it."""
+    before, after = structure(orders=ORDERS), structure(orders=WITH_COUPONS, coupons=COUPONS)
+    old = state.start("A", before)
+    state.fold(old, before, state.events.change("orders", "1", coupon_id=1))
+    claim_mapping(state.settings, "B", after)
+    store = PostgresIngestStore(state.settings, POLICY, "B")
+    store.open(after, ["a"])
+    relink(store, state.settings, after, lambda: True)
+    store.close()
+    assert state.all("select refs from source_row") == [(None,)]
+    state.start("B", after)
+    assert state.all("select cardinality(refs) from source_row") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(ORDERS, types=MappingProxyType({"total": "numeric(10,2)"})),
+        replace(ORDERS, drop=frozenset({"note"})),
+        replace(ORDERS, key=("number",)),
+    ],
+    ids=["types", "drop", "key"],
+)
+def test_other_values_need_a_rebuild_and_leave_the_old_mapping_in_force(state: State, changed: Source) -> None:
+    """Stored rows would be read wrong: the new mapping is refused with the command, and the old process goes on."""
+    before = structure(orders=ORDERS)
+    old = state.start("A", before)
+    state.fold(old, before, state.events.change("orders", "1", v="a"))
+    with pytest.raises(SchemaError, match="order-sync rebuild --source orders"):
+        state.start("B", structure(orders=changed))
+    state.fold(old, before, state.events.change("orders", "1", v="b"))
+
+
+def test_a_source_without_rows_may_change_as_it_likes(state: State) -> None:
+    """Nothing is stored that could be wrong."""
+    state.start("A", structure(orders=ORDERS, lines=LINES))
+    state.start("B", structure(orders=ORDERS, lines=replace(LINES, drop=frozenset({"note"}))))
+
+
+def test_topics_that_are_mapped_no_longer_do_not_hold_delivery(state: State) -> None:
+    """A backlog that nobody will read must not keep the gate closed."""
+    store = state.start("A", structure(orders=ORDERS, coupons=COUPONS))
+    store.close_gate({TopicPartition("t.coupons", "one", 0): 100}, timedelta(hours=1))
+    assert store.gate() == 1
+    assert state.start("B", structure(orders=ORDERS)).gate() == 0
