@@ -11,6 +11,7 @@ from daemon.cli.context import ConfigOption, mapping_from, settings_from
 from daemon.cli.output import print_line
 from daemon.operate.logs import configure_logs
 from daemon.state.migrate import migrate as migrate_schema
+from daemon.state.structure import claim_mapping
 
 
 class Role(StrEnum):
@@ -43,9 +44,14 @@ def run(
 
 
 def migrate(config: ConfigOption = None) -> None:
-    """Bring the database's schema up to this program's version. Safe from several replicas at once."""
+    """Bring the database's schema up to this program's version and put this mapping in force.
+
+    Safe from several replicas at once. Daemons that run with another mapping end at their next transaction.
+    """
     settings = settings_from(config)
+    mapping = mapping_from(settings)
     done = migrate_schema(settings.postgres)
+    claim_mapping(settings.postgres, mapping.version, mapping.structure, by_hand=True)
     where = f"schema {settings.postgres.schema_name}"
     if done:
         print_line(f"{where}: applied {', '.join(str(number) for number in done)}")

@@ -353,7 +353,7 @@ class PostgresIngestStore:
                 self._resolve(cursor, of_lane[lane], lane, _earliest_commit(of_lane[lane].values()), touched)
             self._mark(cursor, touched)
             for lane in Lane:
-                self._refresh(cursor, of_lane[lane], lane, touched)
+                self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
         result.orders = len(touched)
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
@@ -388,6 +388,21 @@ class PostgresIngestStore:
             self._resolve(cursor, names, Lane.BACKFILL, None, touched)
             self._mark(cursor, touched)
         return page[-1][0] if page else None
+
+    def sweep(self, source: str, keys: Sequence[str]) -> tuple[int, int]:
+        """Delete ghosts (see `daemon.state.rebuild`) of a source; how many rows, and how many orders became due."""
+        touched = _Touched()
+        with self._transaction() as cursor:
+            cursor.execute(_SQL["hold_mapping_in_force"])
+            self._refuse_superseded(cursor.fetchall())
+            cursor.execute(_SQL["lock_mirror"])
+            cursor.execute(queries("rebuild.sql")["sweep_ghosts"], {"source": source, "keys": list(keys)})
+            gone = cursor.fetchall()
+            for _, root in gone:
+                touched.add(root, Lane.BACKFILL, None)
+            self._mark(cursor, touched)
+            self._refresh(cursor, [(source, key) for key, _ in gone], Lane.BACKFILL, None, touched)
+        return len(gone), len(touched)
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:
         with self._transaction() as cursor:
@@ -531,13 +546,13 @@ class PostgresIngestStore:
         return [(self._names[number], key) for number, key, _, _ in moved]
 
     def _refresh(
-        self, cursor: Cursor, changed: dict[tuple[str, str], StagedRow], lane: Lane, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Mark every order that looks one of these rows up, over however many shared rows the way leads.
 
         The orders never come here: a country may be looked up by all of them.
         """
-        triggers = {name: row for name, row in changed.items() if name[0] in self._followed}
+        triggers = [name for name in changed if name[0] in self._followed]
         if not triggers or not self._destinations:
             return
         cursor.execute(_SQL["no_full_scan"])
@@ -555,7 +570,7 @@ class PostgresIngestStore:
                 "touched": list(touched),
                 "mass": MASS_CHANGE,
                 "lane": int(lane),
-                "committed": _earliest_commit(triggers.values()),
+                "committed": committed,
                 "destinations": self._destinations,
                 "quiet": self._debounce.quiet,
                 "max_wait": self._debounce.max_wait,
@@ -629,6 +644,10 @@ def _partition_arrays(partitions: Sequence[TopicPartition]) -> dict[str, list[An
 
 def _earliest_commit(rows: Iterable[StagedRow]) -> int | None:
     return min((row.first_commit_ms for row in rows if row.first_commit_ms is not None), default=None)
+
+
+def _earliest_of(rows: Mapping[tuple[str, str], StagedRow], sources: frozenset[str]) -> int | None:
+    return _earliest_commit(row for (source, _), row in rows.items() if source in sources)
 
 
 def _message(row: Row) -> Message:

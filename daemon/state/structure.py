@@ -25,11 +25,18 @@ _SQL = queries("structure.sql")
 PAGE = 5000
 
 
-def claim_mapping(settings: Postgres, version: str, structure: Structure, *, by_hand: bool = False) -> None:
+def claim_mapping(
+    settings: Postgres,
+    version: str,
+    structure: Structure,
+    *,
+    by_hand: bool = False,
+    rebuilt: Collection[str] = (),
+) -> None:
     """Put this mapping in force. Waits for transactions under way; those that begin later meet it.
 
     Raises SchemaError, and changes nothing, where the mapping was in force before and another one replaced it (unless
-    `by_hand`), and where stored rows would have other keys or values under it.
+    `by_hand`), and where stored rows would have other keys or values under it, but for sources that are `rebuilt` next.
     """
     with connect(settings) as connection:
         with transaction(connection, settings) as cursor:
@@ -39,7 +46,7 @@ def claim_mapping(settings: Postgres, version: str, structure: Structure, *, by_
                     f"mapping {version[:12]} was replaced by {in_force[:12]} (since {since:%Y-%m-%d %H:%M}); to go "
                     f"back to this one, run `order-sync migrate` with it"
                 )
-            _refuse_other_rows(cursor, structure)
+            _refuse_other_rows(cursor, structure, rebuilt)
         with transaction(connection, settings) as cursor:
             cursor.execute(_SQL["release_targets"], {"topics": [s.topic for s in structure.sources.values()]})
         with transaction(connection, settings) as cursor:
@@ -48,7 +55,7 @@ def claim_mapping(settings: Postgres, version: str, structure: Structure, *, by_
                 log.info("mapping in force", mapping=version[:12], before=in_force[:12])
             cursor.execute(_SQL["note_version"], {"version": version})
             cursor.execute(_SQL["note_structure"], {"version": structure.version, "root": structure.root})
-            note_values(cursor, structure, structure.sources)
+            note_values(cursor, structure, structure.sources.keys() - set(rebuilt))
 
 
 def note_values(cursor: Cursor, structure: Structure, sources: Collection[str]) -> None:
@@ -93,7 +100,7 @@ def _versions(cursor: Cursor, version: str) -> tuple[str, bool, object]:
     return in_force, known, since
 
 
-def _refuse_other_rows(cursor: Cursor, structure: Structure) -> None:
+def _refuse_other_rows(cursor: Cursor, structure: Structure, rebuilt: Collection[str]) -> None:
     cursor.execute(_SQL["stored_structure"])
     root, stored = None, {}
     for name, values, filled, root_source in cursor.fetchall():
@@ -106,7 +113,9 @@ def _refuse_other_rows(cursor: Cursor, structure: Structure) -> None:
             f"mapping a state of its own: set postgres.schema_name and kafka.group_id to new names"
         )
     changed = sorted(
-        name for name, source in structure.sources.items() if name in stored and stored[name] != source.values_version()
+        name
+        for name, source in structure.sources.items()
+        if name in stored and name not in rebuilt and stored[name] != source.values_version()
     )
     if changed:
         options = " ".join(f"--source {name}" for name in changed)
