@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from types import FrameType
 
 import structlog
@@ -33,7 +32,6 @@ from daemon.state.database import async_pool
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.reads import Record, columns_seen, reading, records
-from daemon.state.schedule import DebouncePolicy
 from daemon.state.structure import claim_mapping, relink
 
 log = structlog.get_logger()
@@ -101,7 +99,7 @@ def _prepared(parts: Parts) -> bool:
 
 
 def _relink(parts: Parts) -> None:
-    store = _ingest_store(parts)
+    store = PostgresIngestStore.under(parts.settings, parts.mapping.version)
     try:
         store.open(parts.mapping.structure, list(parts.settings.destinations))
         relink(store, parts.settings.postgres, parts.mapping.structure, parts.stop.is_set)
@@ -138,21 +136,12 @@ def _run_loops(parts: Parts, role: str, until_caught_up: bool) -> int:
     return 1 if errors else code
 
 
-def _ingest_store(parts: Parts) -> PostgresIngestStore:
-    debounce = parts.settings.debounce
-    return PostgresIngestStore(
-        parts.settings.postgres,
-        DebouncePolicy(timedelta(seconds=debounce.quiet_secs), timedelta(seconds=debounce.max_wait_secs)),
-        parts.mapping.version,
-    )
-
-
 def _ingest(parts: Parts) -> IngestLoop:
     settings = parts.settings
     return IngestLoop(
         settings,
         parts.mapping.structure,
-        _ingest_store(parts),
+        PostgresIngestStore.under(settings, parts.mapping.version),
         KafkaSource(settings.kafka, parts.mapping.structure.by_topic()),
         parts.metrics,
         parts.health.loop("ingest"),

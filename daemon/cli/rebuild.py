@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -19,7 +18,6 @@ from daemon.mapping.model import Mapping
 from daemon.settings import Settings
 from daemon.state import rebuild as state
 from daemon.state.ingest_store import PostgresIngestStore, TopicPartition
-from daemon.state.schedule import DebouncePolicy
 from daemon.state.structure import claim_mapping
 
 ghosts = typer.Typer(no_args_is_help=True, help="Rows of the mirror that a rebuild did not meet again.")
@@ -201,13 +199,7 @@ def sweep_ghosts(
         )
     if rows and not yes:
         typer.confirm(f"delete {rows} rows in {orders} orders. Go on?", abort=True)
-    store = PostgresIngestStore(
-        settings.postgres,
-        DebouncePolicy(
-            timedelta(seconds=settings.debounce.quiet_secs), timedelta(seconds=settings.debounce.max_wait_secs)
-        ),
-        mapping.version,
-    )
+    store = PostgresIngestStore.under(settings, mapping.version)
     try:
         store.open(mapping.structure, list(settings.destinations))
         gone, due = state.sweep(store, settings.postgres, named, who())

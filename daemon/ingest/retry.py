@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 
 from daemon.ingest.change import Change, Message, Reject
 from daemon.ingest.debezium import Decoder
@@ -12,7 +11,6 @@ from daemon.ingest.fold import StagedRow, Stager
 from daemon.mapping.model import Mapping
 from daemon.settings import Settings
 from daemon.state.ingest_store import PostgresIngestStore
-from daemon.state.schedule import DebouncePolicy
 
 PAGE = 500  # rejects in memory at once, and in one transaction
 
@@ -23,10 +21,7 @@ def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | Non
     Each is folded where it stood in its partition, so that one which later changes overtook does not undo them. A
     lone tombstone among them is taken as such: what came before it in Kafka is not known here any more.
     """
-    debounce = DebouncePolicy(
-        timedelta(seconds=settings.debounce.quiet_secs), timedelta(seconds=settings.debounce.max_wait_secs)
-    )
-    store = PostgresIngestStore(settings.postgres, debounce)
+    store = PostgresIngestStore.under(settings, mapping.version)
     decoder, stager = Decoder(mapping.structure), Stager(mapping.structure)
     counts = {"folded": 0, "stale": 0, "skipped": 0, "rejected": 0}
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
 import psycopg
@@ -18,7 +18,7 @@ from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, place, row_hash
 from daemon.mapping.structure import Structure
-from daemon.settings import Postgres
+from daemon.settings import Postgres, Settings
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
@@ -203,6 +203,13 @@ class PostgresIngestStore:
         self._owners: dict[str, str] = {}
         self._children: dict[str, list[str]] = {}
 
+    @classmethod
+    def under(cls, settings: Settings, mapping_version: str) -> Self:
+        """The store of a process with these settings and this mapping."""
+        debounce = settings.debounce
+        policy = DebouncePolicy(timedelta(seconds=debounce.quiet_secs), timedelta(seconds=debounce.max_wait_secs))
+        return cls(settings.postgres, policy, mapping_version)
+
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
         """Learn the numbers of sources and destinations; the destinations must be registered already."""
         self._structure = structure
@@ -276,8 +283,11 @@ class PostgresIngestStore:
 
     def _refuse_superseded(self, versions: Iterable[Row]) -> None:
         for (version,) in versions:
-            if self._mapping_version not in (None, version):
-                raise Superseded(f"mapping {version[:12]} is in force now, this process has {self._mapping_version}")
+            if version and self._mapping_version not in (None, version):
+                raise Superseded(
+                    f"mapping {version[:12]} is in force now, this process has {str(self._mapping_version)[:12]}; "
+                    f"`order-sync migrate` puts the present one in force"
+                )
 
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
