@@ -76,8 +76,12 @@ def connect(settings: Postgres) -> psycopg.Connection[Row]:
 
 
 def _begin(settings: Postgres) -> sql.Composed:
-    return sql.SQL("begin; set local search_path to {}; set local statement_timeout to {}").format(
-        sql.Identifier(settings.schema_name), sql.Literal(int(settings.statement_timeout_secs * 1000))
+    # A process that is frozen within a transaction must not keep its locks from all the others.
+    return sql.SQL(
+        "begin; set local search_path to {schema}; set local statement_timeout to {millis};"
+        " set local idle_in_transaction_session_timeout to {millis}"
+    ).format(
+        schema=sql.Identifier(settings.schema_name), millis=sql.Literal(int(settings.statement_timeout_secs * 1000))
     )
 
 

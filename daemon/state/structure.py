@@ -76,6 +76,7 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
     """
     with connect(settings) as lock, transaction(lock, settings) as cursor:
         cursor.execute(_SQL["lock_relinking"])
+        cursor.execute("set local idle_in_transaction_session_timeout to 0")  # the pages are other transactions
         cursor.execute(_SQL["relations"])
         stored: dict[str, str | None] = dict(cursor.fetchall())
         for name, source in sorted(structure.sources.items()):
