@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit soak bench lock clean
+.PHONY: help setup demo test check format unit soak bench record lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,11 +40,14 @@ soak: setup ## Real time, repeated kills; run before closing an issue (about ten
 bench: setup ## The fold beside a plain serial loop; figures are ratios of one run
 	$(BIN)/python bench/fold.py
 
+record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
+	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)
+
 lock: ## Renew requirements.lock from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --custom-compile-command "make lock" --extra demo --group dev --group build pyproject.toml -o requirements.lock
+	  --custom-compile-command "make lock" --extra demo --extra avro --group dev --group build pyproject.toml -o requirements.lock
 	rm -rf $(VENV)-lock
 
 clean: ## Remove the virtual environment and caches

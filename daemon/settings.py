@@ -80,9 +80,37 @@ class Kafka(Section):
     properties: dict[str, str | int | float | bool] = {}
     secret_properties: dict[str, Variable] = {}  # librdkafka property -> name of the environment variable
     batch_max_messages: Count = 5000
-    batch_max_bytes: Count = 16_000_000
+    batch_max_bytes: Count = 4_000_000
     batch_max_wait_ms: Count = 200
     topic_refresh_secs: Seconds = 30.0
+    schema_registry_url: str | None = None  # needs the extra `avro`
+    schema_registry_properties: dict[str, str | int | float | bool] = {}  # of Confluent's client
+    schema_registry_secret_properties: dict[str, Variable] = {}
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _registry(cls, value: str | None) -> str | None:
+        for url in (value or "").split(",") if value is not None else ():
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+                raise ValueError(
+                    "must be http(s) URLs, comma-separated, without user and password; name the environment variable "
+                    "of basic.auth.user.info under schema_registry_secret_properties"
+                )
+        return value
+
+    @field_validator("schema_registry_properties")
+    @classmethod
+    def _registry_properties(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "url" in value:
+            raise ValueError("url is schema_registry_url; remove it")
+        secret = ("basic.auth.user.info", "ssl.key.password", "bearer.auth.token", "bearer.auth.client.secret")
+        if secrets := sorted(value.keys() & set(secret)):
+            raise ValueError(
+                f"{', '.join(secrets)} is a secret; name its environment variable under "
+                "schema_registry_secret_properties"
+            )
+        return value
 
     @field_validator("properties")
     @classmethod
@@ -125,6 +153,8 @@ class Ingest(Section):
     reject_keep_days: Count = 30
     retry_initial_ms: Count = 200
     retry_max_secs: Seconds = 30.0
+    gate_lag_secs: Seconds = 30.0  # a partition behind for longer holds delivery until it has caught up
+    gate_max_secs: Seconds = 3600.0
 
     @model_validator(mode="after")
     def _order(self) -> Ingest:
@@ -305,6 +335,8 @@ class Settings(Section):
         """Every secret that these settings name, with the key that names it."""
         for name, variable in self.kafka.secret_properties.items():
             yield f"kafka.secret_properties.{name}", Secret(variable)
+        for name, variable in self.kafka.schema_registry_secret_properties.items():
+            yield f"kafka.schema_registry_secret_properties.{name}", Secret(variable)
         if self.postgres.password_env:
             yield "postgres.password_env", Secret(self.postgres.password_env)
         for name, destination in self.destinations.items():

@@ -62,7 +62,7 @@ def _not_yaml(path: Path, error: YAMLError) -> str:
 
 
 # Where a person may have put a secret by mistake: the value is not repeated.
-_HIDDEN = re.compile(r"(^|\.)(dsn|proxy|properties|secret_properties|base_url)(\.|$)|_env$")
+_HIDDEN = re.compile(r"(^|\.)(dsn|proxy|properties|secret_properties|schema_registry_\w+|base_url)(\.|$)|_env$")
 
 
 def _problem(problem: ErrorDetails, tree: Node) -> str:

@@ -11,4 +11,11 @@ settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
-pytest_plugins = ["fixtures.postgres", "fixtures.kafka", "fixtures.clock", "fixtures.sandbox"]
+pytest_plugins = [
+    "fixtures.postgres",
+    "fixtures.kafka",
+    "fixtures.apache_kafka",
+    "fixtures.kafka_line",
+    "fixtures.clock",
+    "fixtures.sandbox",
+]

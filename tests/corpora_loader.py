@@ -6,12 +6,13 @@ import base64
 import functools
 import json
 import lzma
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
+from daemon.ingest.avro import ConfluentAvro, RegisteredSchema
 from daemon.ingest.change import ColumnValue, Message
 from daemon.mapping.column_types import check_type
 from daemon.mapping.structure import ConnectorModes, Link, Role, Source, Structure
@@ -29,7 +30,18 @@ NAMES = (
     "i_restart_dups",
     "j_lost_offsets",
     "x_message_key_default_identity",
+    "k_key_change_toast",
+    "m_mariadb_json",
+    "n_mariadb_schema_precise",
+    "q_mysql_gtid",
+    "u_unwrap_rewrite",
+    "u_unwrap_tombstone",
+    "u_unwrap_bare",
+    "y_avro",
+    "z_compacted",
 )
+
+_BINLOG = ("io.debezium.connector.mariadb.", "io.debezium.connector.mysql.")
 
 
 @dataclass(frozen=True)
@@ -42,26 +54,39 @@ class Table:
     types: Mapping[str, str]
     defaults: Mapping[str, str | None]
     rows: tuple[Mapping[str, str | None], ...]
+    schema: str = "public"
 
     @property
     def topic(self) -> str:
         """The topic of the table's rows."""
-        return f"oms.public.{self.name}"
+        return f"oms.{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One recording: all messages in file order, the connector's properties, the tables by name."""
+    """One recording: all messages in file order, the connector's properties, the tables by name.
+
+    `schemas` are the Avro schemas, as JSON texts, by the ids that its messages name; JSON recordings have none.
+    `unknown` says what a compacted topic no longer tells: by table and canonical row key, the columns whose placeholder
+    has lost its earlier value.
+    """
 
     name: str
     messages: tuple[Message, ...]
     connector: Mapping[str, str]
     tables: Mapping[str, Table]
+    schemas: Mapping[int, str] = field(default_factory=dict)
+    unknown: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
 
     @property
     def has_schemas(self) -> bool:
-        """Whether the values carry their schema."""
-        return self.connector["value.converter.schemas.enable"] == "true"
+        """Whether the values carry their schema, or name it."""
+        return bool(self.schemas) or self.connector["value.converter.schemas.enable"] == "true"
+
+    @property
+    def text(self) -> Callable[[ColumnValue, str], str | None]:
+        """The text function of its database: `pg_text` or `my_text`."""
+        return my_text if self.connector["connector.class"].startswith(_BINLOG) else pg_text
 
     def of_tables(self) -> list[Message]:
         """The messages of the tables' own topics."""
@@ -73,11 +98,28 @@ class Corpus:
 def load(name: str) -> Corpus:
     """Read one corpus by its full name, or by its letter."""
     full = next(known for known in NAMES if name in (known, known[0]))
-    with lzma.open(DIRECTORY / f"{full}.jsonl.xz", "rt", encoding="utf-8") as lines:
+    return read(DIRECTORY, full)
+
+
+def read(directory: Path, name: str) -> Corpus:
+    """Read one corpus from a directory: its messages, and its truth from a file of its own or from the common one."""
+    with lzma.open(directory / f"{name}.jsonl.xz", "rt", encoding="utf-8") as lines:
         messages = tuple(_message(json.loads(line)) for line in lines)
-    truth = _truth()[full]
-    tables = {name.removeprefix("public."): _table(name, table) for name, table in truth["tables"].items()}
-    return Corpus(full, messages, truth["connector"], tables)
+    own = directory / f"{name}.expected.json.xz"
+    truth = _json(own) if own.exists() else _json(directory / "expected.json.xz")[name]
+    tables = [_table(title, table) for title, table in truth["tables"].items()]
+    known = directory / f"{name}.schemas.json.xz"
+    return Corpus(
+        name,
+        messages,
+        truth["connector"],
+        {table.name: table for table in tables},
+        schemas={int(identity): text for identity, text in _json(known).items()} if known.exists() else {},
+        unknown={
+            title.rpartition(".")[2]: {key: frozenset(columns) for key, columns in keys.items()}
+            for title, keys in truth.get("unknown", {}).items()
+        },
+    )
 
 
 def ghosts() -> dict[str, set[str]]:
@@ -86,11 +128,21 @@ def ghosts() -> dict[str, set[str]]:
 
 
 def modes_of(corpus: Corpus) -> ConnectorModes:
-    """The modes its connector ran with."""
+    """The modes its connector ran with; what is not set has the connector's own default."""
+    given = corpus.connector
+    binlog = given["connector.class"].startswith(_BINLOG)
     return ConnectorModes(
-        decimal_handling_mode=corpus.connector.get("decimal.handling.mode", "precise"),
-        time_precision_mode=corpus.connector.get("time.precision.mode", "adaptive"),
+        decimal_handling_mode=given.get("decimal.handling.mode", "precise"),
+        time_precision_mode=given.get("time.precision.mode", "adaptive_time_microseconds" if binlog else "adaptive"),
+        # Flattened rows with added fields are known by those.
+        unwrapped="transforms.unwrap.type" in given and "transforms.unwrap.add.fields" not in given,
     )
+
+
+def avro_of(corpus: Corpus) -> ConfluentAvro | None:
+    """The reader of its Avro messages; None where it has none."""
+    registered = {number: RegisteredSchema("AVRO", text) for number, text in corpus.schemas.items()}
+    return ConfluentAvro(registered.get) if registered else None
 
 
 def structure_for(corpus: Corpus, *, typed: bool | None = None) -> Structure:
@@ -99,7 +151,7 @@ def structure_for(corpus: Corpus, *, typed: bool | None = None) -> Structure:
     Types are declared for recordings without schemas, or as `typed` says.
     """
     declared = not corpus.has_schemas if typed is None else typed
-    sources = {table.name: _source(table, modes_of(corpus), declared) for table in corpus.tables.values()}
+    sources = {table.name: _source(table, corpus, declared) for table in corpus.tables.values()}
     return Structure(root="orders", sources=sources, version=f"corpus {corpus.name}")
 
 
@@ -114,7 +166,7 @@ _REFS = {
 }
 
 
-def _source(table: Table, modes: ConnectorModes, typed: bool) -> Source:
+def _source(table: Table, corpus: Corpus, typed: bool) -> Source:
     owner = _OWNERS.get(table.name)
     return Source(
         name=table.name,
@@ -122,9 +174,9 @@ def _source(table: Table, modes: ConnectorModes, typed: bool) -> Source:
         role=Role.ROOT if table.name == "orders" else Role.OWNED if owner else Role.SHARED,
         key=table.pk,
         types={name: _declarable(text) for name, text in table.types.items()} if typed else {},
-        modes=modes,
+        modes=modes_of(corpus),
         owner=owner,
-        refs=_REFS.get(table.name, ()),
+        refs=tuple(link for link in _REFS.get(table.name, ()) if link.target in corpus.tables),
     )
 
 
@@ -137,10 +189,10 @@ def _declarable(text: str) -> str:
 
 
 @functools.cache
-def _truth() -> dict[str, Any]:
-    with lzma.open(DIRECTORY / "expected.json.xz", "rt", encoding="utf-8") as file:
-        truth: dict[str, Any] = json.load(file)
-    return truth
+def _json(path: Path) -> dict[str, Any]:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        content: dict[str, Any] = json.load(file)
+    return content
 
 
 def _message(fields: Sequence[Any]) -> Message:
@@ -156,19 +208,23 @@ def _message(fields: Sequence[Any]) -> Message:
     )
 
 
-def _bytes(text: str | None) -> bytes | None:
+def _bytes(text: str | Mapping[str, str] | None) -> bytes | None:
+    if isinstance(text, Mapping):
+        return base64.b64decode(text["base64"])
     return None if text is None else text.encode()
 
 
-def _table(name: str, table: Mapping[str, Any]) -> Table:
+def _table(title: str, table: Mapping[str, Any]) -> Table:
+    schema, _, name = title.rpartition(".")
     columns = [column for column, *_ in table["columns"]]
     return Table(
-        name=name.removeprefix("public."),
+        name=name,
         pk=tuple(table["pk"]),
         replica_identity=table["replica_identity"],
         types={column: text for column, text, *_ in table["columns"]},
         defaults={column: default for column, _, _, default in table["columns"]},
         rows=tuple(dict(zip(columns, row, strict=True)) for row in table["rows"]),
+        schema=schema,
     )
 
 
@@ -193,7 +249,7 @@ def pg_text(value: ColumnValue, pg_type: str) -> str | None:
     if base == "point":
         assert isinstance(value, dict)
         return f"({_float_text(value['x'])},{_float_text(value['y'])})"
-    if base.startswith("timestamp"):
+    if base.startswith("time"):
         return str(value).replace("T", " ").replace("Z", "+00")
     return str(value)
 
@@ -222,9 +278,52 @@ def _numeric_text(value: ColumnValue, pg_type: str) -> str:
 
 
 def _interval_text(value: ColumnValue) -> str:
-    seconds, micros = divmod(int(value), 10**6)  # type: ignore[arg-type]
+    micros = int(value)  # type: ignore[arg-type]
+    sign = "-" if micros < 0 else ""
+    seconds, micros = divmod(abs(micros), 10**6)
     days, seconds = divmod(seconds, 86_400)
-    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    clock = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     fraction = f".{micros:06}".rstrip("0") if micros else ""
-    parts = [f"{days} day{'s' if days != 1 else ''}"] if days else []
+    parts = [f"{sign}{days} day{'s' if sign or days != 1 else ''}"] if days else []
     return " ".join(parts + ([clock + fraction] if seconds or micros or not days else []))
+
+
+def my_text(value: ColumnValue, my_type: str) -> str | None:
+    """A mirror value as MySQL and MariaDB print it: times in UTC, bytes in hexadecimal, bits as numbers."""
+    if value is None:
+        return None
+    name, _, rest = my_type.partition("(")
+    digits = rest.partition(")")[0]
+    if name == "bit":
+        return str(int(value)) if isinstance(value, bool) else str(int.from_bytes(_decoded(value), "little"))
+    if name in ("binary", "varbinary") or name.endswith("blob"):
+        return _decoded(value).hex().upper()
+    if isinstance(value, bool):
+        return str(int(value))
+    if name in ("float", "double"):
+        return _my_float_text(value, digits)
+    if name == "decimal":
+        return _my_fixed(Decimal(str(value)), digits)
+    if name in ("time", "datetime", "timestamp"):
+        whole, _, fraction = str(value).replace("T", " ").removesuffix("Z").partition(".")
+        return f"{whole}.{fraction.ljust(int(digits), '0')}" if digits else whole
+    return str(value)
+
+
+def _decoded(value: ColumnValue) -> bytes:
+    return base64.b64decode(str(value))
+
+
+def _my_fixed(number: Decimal, digits: str) -> str:
+    scale = int(digits.partition(",")[2] or 0)
+    return format(number.quantize(Decimal(1).scaleb(-scale), context=Context(prec=100)), "f")
+
+
+def _my_float_text(value: ColumnValue, digits: str) -> str:
+    number = Decimal(repr(float(value)))  # type: ignore[arg-type]
+    if digits:
+        return _my_fixed(number, digits)
+    if number and not -15 <= number.adjusted() < 15:  # the server's own bounds for writing all digits out
+        mantissa, _, exponent = f"{number.normalize():e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
+    return format(number.normalize(), "f")

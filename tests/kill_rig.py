@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 
 import psycopg
 
@@ -54,6 +54,27 @@ def wait(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {timeout:g} s"
         time.sleep(0.005)
+
+
+@contextmanager
+def trading(shop: Shop, rate: float) -> Iterator[None]:
+    """A shop works in a thread of its own meanwhile, and must not have failed at the end."""
+    stop, failures = threading.Event(), []
+
+    def work() -> None:
+        try:
+            shop.run(stop, rate=rate)
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(TIMEOUT)
+    assert not failures
 
 
 class KillRig:
@@ -134,25 +155,9 @@ class KillRig:
         assert row[2] == 0
         return compare(self._oms, self.api, say)
 
-    @contextmanager
-    def trading(self, rate: float) -> Iterator[None]:
+    def trading(self, rate: float) -> AbstractContextManager[None]:
         """The shop works in a thread of its own meanwhile."""
-        stop, failures = threading.Event(), []
-
-        def work() -> None:
-            try:
-                self._shop.run(stop, rate=rate)
-            except BaseException as error:  # noqa: BLE001 - told to the test
-                failures.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(TIMEOUT)
-        assert not failures
+        return trading(self._shop, rate)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from daemon.cli import probes
+from daemon.cli.check_kafka import kafka_findings
 from daemon.cli.context import ConfigOption, JsonOption, config_path, mapping_from
+from daemon.cli.finding import Finding, Level, ok, said, wrong
 from daemon.cli.output import print_json, print_line
 from daemon.errors import MappingError, SchemaError, SettingsError, StateUnavailable
 from daemon.mapping.model import Mapping, check_columns
@@ -22,43 +23,6 @@ from daemon.state.database import Cursor
 from daemon.state.reads import Record
 
 OLDEST_POSTGRES = 140000
-
-
-class Level(StrEnum):
-    """How bad it is: only FAIL makes `check` fail."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was found and, where it is not ok, the cure."""
-
-    level: Level
-    what: str
-    cure: str = ""
-
-    def line(self) -> str:
-        """As it is printed."""
-        return f"{self.level:<4}  {self.what}" + (f"  — {self.cure}" if self.cure else "")
-
-
-def ok(what: str) -> Finding:
-    """All is well."""
-    return Finding(Level.OK, what)
-
-
-def wrong(what: str, cure: str) -> Finding:
-    """The daemon cannot work so."""
-    return Finding(Level.FAIL, what, cure)
-
-
-def said(text: str, level: Level = Level.FAIL) -> Finding:
-    """A message of ours, which ends with its cure after the last semicolon."""
-    what, _, cure = " ".join(text.split()).rpartition("; ")
-    return Finding(level, what, cure) if what else Finding(level, cure, "see config/reference.yaml")
 
 
 def check(
@@ -92,8 +56,11 @@ def _findings(path: Path, offline: bool) -> Iterator[Finding]:
     yield from problems
     if offline:
         return
-    yield from _kafka(settings, mapping)
-    yield from _postgres(settings, mapping)
+    of_kafka, of_postgres = list(kafka_findings(settings, mapping)), list(_postgres(settings, mapping))
+    # What the newest messages lack and all messages ever read lack too is said once, as the worse of the two.
+    said_there = {finding.what for finding in of_postgres}
+    yield from (finding for finding in of_kafka if finding.what not in said_there)
+    yield from of_postgres
     if not trust:
         yield from _api(settings)
 
@@ -122,27 +89,6 @@ def _mapping(settings: Settings) -> tuple[Mapping | None, list[Finding]]:
     except MappingError as error:
         return None, [said(problem) for problem in error.problems]
     return mapping, [ok(f"mapping {settings.mapping}: {len(mapping.sources)} sources, version {mapping.version[:12]}")]
-
-
-def _kafka(settings: Settings, mapping: Mapping | None) -> Iterator[Finding]:
-    try:
-        found = probes.cluster(settings.kafka)
-    except SettingsError:
-        return  # a secret is missing: said above
-    except probes.ProbeFailed as failure:
-        yield wrong(failure.what, failure.cure)
-        return
-    yield ok(f"Kafka {settings.kafka.bootstrap_servers}: {found.brokers} brokers")
-    for source in mapping.structure.sources.values() if mapping else ():
-        if partitions := found.topics.get(source.topic):
-            yield ok(f"topic {source.topic} ({source.name}): {partitions} partitions")
-        else:
-            yield Finding(
-                Level.WARN,
-                f"topic {source.topic} ({source.name}) does not exist, or this user may not see it",
-                "ingest takes it up once the connector has written to it; "
-                f"else mend sources.{source.name}.topic, the connector's topic.prefix, or the ACL",
-            )
 
 
 def _postgres(settings: Settings, mapping: Mapping | None) -> Iterator[Finding]:

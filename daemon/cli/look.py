@@ -37,6 +37,11 @@ def status(
     print_table("Orders held: the mapping does not take them for orders", ["destination", "orders"], found["held"])
     requests = ["destination", "verdict", "requests", "orders", "bytes", "last_at"]
     print_table("Requests of the last hour", requests, found["requests"])
+    if found["halted"]:
+        print_table("Ingest stands still", ["topic", "partition", "next_offset", "why", "halted_at"], found["halted"])
+    if found["gate"]:
+        title = "Delivery is held until a backlog is folded"
+        print_table(title, ["topic", "partition", "next_offset", "target", "since", "until"], found["gate"])
     print_table("Open rejects", ["topic", "reason", "rejects", "first_at", "last_at"], found["rejects"])
     if found["kafka"] == "reachable":
         print_table(
@@ -56,6 +61,8 @@ def _status(settings: Settings) -> dict[str, Any]:
                 ("held", "held_orders"),
                 ("requests", "recent_requests"),
                 ("rejects", "open_rejects"),
+                ("halted", "halted_partitions"),
+                ("gate", "gate"),
                 ("positions", "positions"),
             )
         }

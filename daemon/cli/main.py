@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, look, mend, run, show, trial
+from daemon.cli import check, connector, look, mend, position, rebuild, run, show, trial
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -60,6 +60,7 @@ RUN, LOOK, MEND, TRY = "Run", "Look", "Mend", "Try"
 PANELS = {
     "run": RUN,
     "migrate": RUN,
+    "connector": RUN,
     "check": LOOK,
     "status": LOOK,
     "show": LOOK,
@@ -67,14 +68,29 @@ PANELS = {
     "sources": LOOK,
     "rejects": MEND,
     "quarantine": MEND,
+    "position": MEND,
+    "rebuild": MEND,
+    "ghosts": MEND,
     "sandbox": TRY,
     "demo": TRY,
 }
 
-for command in (run.run, run.migrate, check.check, look.status, show.show, look.rows, look.sources):
+for command in (
+    run.run,
+    run.migrate,
+    connector.connector,
+    check.check,
+    look.status,
+    show.show,
+    look.rows,
+    look.sources,
+    rebuild.rebuild,
+):
     app.command(command.__name__, rich_help_panel=PANELS[command.__name__])(command)
 app.add_typer(mend.rejects, name="rejects", rich_help_panel=MEND)
 app.add_typer(mend.quarantine, name="quarantine", rich_help_panel=MEND)
+app.add_typer(position.position, name="position", rich_help_panel=MEND)
+app.add_typer(rebuild.ghosts, name="ghosts", rich_help_panel=MEND)
 app.command("sandbox", rich_help_panel=TRY)(trial.sandbox)
 app.command("demo", rich_help_panel=TRY)(trial.demo)
 

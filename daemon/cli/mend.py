@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from daemon.cli.context import ConfigOption, JsonOption, LimitOption, mapping_from, settings_from
+from daemon.cli.cure import Wanted, cures
 from daemon.cli.output import cell, print_json, print_line, print_table
-from daemon.errors import SettingsError
+from daemon.errors import MappingError, SettingsError
+from daemon.settings import Settings
 from daemon.state import mend, reads
+from daemon.state.reads import Record
 
 rejects = typer.Typer(no_args_is_help=True, help="Messages that could not be decoded, kept raw.")
 quarantine = typer.Typer(no_args_is_help=True, help="Orders that are not sent until they change or are retried.")
@@ -43,10 +47,28 @@ def list_rejects(
     settings = settings_from(config)
     with reads.reading(settings.postgres) as cursor:
         found = reads.rejects(cursor, limit=limit, topic=topic, resolved=resolved)
+        lineages = [record["identity"] for record in reads.records(cursor, "lineages")]
     if json:
         print_json(found)
         return
     print_table("Rejects", ["id", "topic", "partition", "offset", "reason", "detail", "row_key", "rejected_at"], found)
+    for line in _ways_out(settings, [record for record in found if record["resolved_at"] is None], lineages):
+        print_line(line)
+
+
+def _ways_out(settings: Settings, still_open: list[Record], lineages: list[str]) -> Iterator[str]:
+    """What can be done about rejects, and the statements that bring those rows whose key could be read."""
+    if not still_open:
+        return
+    yield "Mend what the detail says, then `order-sync rejects retry --all` decodes them anew."
+    try:
+        sources = mapping_from(settings).structure.sources
+    except MappingError:
+        return
+    rows = {Wanted(record["source"], record["row_key"]) for record in still_open if record["row_key"] is not None}
+    for cure in cures(sources, sorted(rows), lineages):
+        how = f"in the OMS's database: {cure.signal}" if cure.signal else cure.rebuild
+        yield f"Where the message itself was wrong, this has the rows of {cure.source} sent again, {how}"
 
 
 @rejects.command("show")

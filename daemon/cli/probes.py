@@ -56,7 +56,7 @@ class _Complaints(logging.Handler):
 
 
 @contextlib.contextmanager
-def _admin(settings: Kafka) -> Iterator[AdminClient]:
+def admin_client(settings: Kafka) -> Iterator[AdminClient]:
     """An admin client whose errors become ProbeFailed. Raises SettingsError where a secret is missing."""
     properties = client_properties(settings)
     complaints = _Complaints()
@@ -90,7 +90,7 @@ def _kafka_cure(settings: Kafka) -> str:
 
 def cluster(settings: Kafka) -> Cluster:
     """What the brokers tell. Raises ProbeFailed."""
-    with _admin(settings) as admin:
+    with admin_client(settings) as admin:
         metadata = admin.list_topics(timeout=PROBE_SECS)
         topics = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
         return Cluster(len(metadata.brokers), topics)
@@ -102,7 +102,7 @@ def end_offsets(settings: Kafka, partitions: Iterable[tuple[str, int]]) -> dict[
     wanted = {TopicPartition(topic, partition): latest for topic, partition in partitions}
     if not wanted:
         return {}
-    with _admin(settings) as admin:
+    with admin_client(settings) as admin:
         known = admin.list_topics(timeout=PROBE_SECS).topics
         wanted = {at: spec for at, spec in wanted.items() if at.topic in known and known[at.topic].error is None}
         futures = admin.list_offsets(wanted, request_timeout=PROBE_SECS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_library
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import orjson
 import typer
 
 from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
+from daemon.cli.cure import Cure, cures, wanted_rows
 from daemon.cli.mask import masked
 from daemon.cli.output import cell, json_text, print_json, print_line, print_table
 from daemon.document.assemble import Assembler
@@ -49,14 +51,18 @@ def show(
         rows = reads.rows_of_order(cursor, key)
         outcome, looked_up = assembled(cursor, mapping, key, rows) if mapping and rows else (None, [])
         requests = reads.records(cursor, "requests_of_order", order_key=key, limit=REQUESTS)
+        lineages = [record["identity"] for record in reads.records(cursor, "lineages")]
     found = _found(key, records, rows + looked_up, outcome, requests, trouble)
+    wanted = wanted_rows(mapping, key, rows + looked_up, outcome) if mapping else []
+    helps = cures(mapping.structure.sources, wanted, lineages) if mapping else []
+    found["cures"] = [asdict(cure) for cure in helps]
     if not reveal:
         for part in ("rows", "document", "accepted"):
             found[part] = masked(found[part])
     if json:
         print_json(found)
     else:
-        _print(found, reveal=reveal)
+        _print(found, helps, reveal=reveal)
     raise typer.Exit(0 if records or rows else 1)
 
 
@@ -164,7 +170,17 @@ def holding(record: Record) -> Iterator[str]:
             yield f"until {cell('', until)}, when {why}"
 
 
-def _print(found: dict[str, Any], *, reveal: bool) -> None:
+def curing(cure: Cure) -> Iterator[str]:
+    """What is missing of one source and what brings it, in lines."""
+    for row in cure.rows:
+        what = f"no value of {', '.join(row.columns)} is known" if row.columns else "the row has not arrived"
+        yield f"{row.source} {row.key}: {what}"
+    if cure.signal is not None:
+        yield f"  in the OMS's database, so that the running connector sends it again: {cure.signal}"
+    yield f"  or, while the topic still holds it: {cure.rebuild}"
+
+
+def _print(found: dict[str, Any], helps: list[Cure], *, reveal: bool) -> None:
     for record in found["records"]:
         print_line(f"order {record['order_key']} at {record['destination']}")
         shown = {name: value for name, value in record.items() if name not in _SAID_ELSEWHERE and value is not None}
@@ -186,6 +202,9 @@ def _print(found: dict[str, Any], *, reveal: bool) -> None:
     print_line(f"\nas it would be now: {found['outcome']}")
     if found["document"] is not None:
         print_line(json_text(found["document"], orjson.OPT_INDENT_2))
+    for cure in helps:
+        for line in curing(cure):
+            print_line(line)
     for destination, document in found["accepted"].items():
         print_line(f"\nlast accepted by {destination}")
         print_line(json_text(document, orjson.OPT_INDENT_2))

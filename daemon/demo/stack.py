@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from daemon.demo.broker import CLIENT_PROPERTIES, Broker, create_topic
 from daemon.demo.connect import Connect, postgres_connector
@@ -27,22 +27,44 @@ __all__ = [
     "PostgresServer",
     "RigError",
     "Stack",
+    "await_confirmation",
     "create_topic",
     "postgres_connector",
 ]
 
 
+class BrokerPart(Protocol):
+    """A part that serves Kafka's protocol at `bootstrap`."""
+
+    @property
+    def bootstrap(self) -> str: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class Stack:
     """Postgres (OMS and state in databases of their own), broker and Kafka Connect, started in that order.
 
-    `oms` and `state` are the names of the two databases; `note` is told of each step.
+    `oms` and `state` are the names of the two databases; `note` is told of each step. `broker` makes the broker of a
+    directory that is given to it alone.
     """
 
     oms = "oms"
     state = "order_sync"
 
-    def __init__(self, directory: Path | None = None, *, note: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        broker: Callable[[Path], BrokerPart] = Broker,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._given = directory
+        self._make_broker = broker
         self._note = note
         self._exit = ExitStack()
 
@@ -58,7 +80,7 @@ class Stack:
             for name in (self.oms, self.state):
                 self.postgres.create_database(name)
             self._note("starting the broker")
-            self.broker = parts.enter_context(Broker(directory / "broker"))
+            self.broker = parts.enter_context(self._make_broker(directory / "broker"))
             self._note("starting Kafka Connect")
             self.connect = parts.enter_context(Connect(directory / "connect", self.broker.bootstrap))
             self._exit = parts.pop_all()
@@ -75,19 +97,24 @@ class Stack:
         self.connect.start_connector(postgres_connector(self.postgres.dsn(self.oms), prefix=self.oms, **properties))
 
     def await_connector(self, *, timeout: float = 60.0) -> None:
-        """Return once all that is committed in the OMS is in Kafka: Debezium has confirmed the log up to here.
+        """Return once all that is committed in the OMS is in Kafka."""
+        await_confirmation(self.postgres, self.oms, timeout=timeout)
 
-        It does so with the next event it sends: a logical message, which belongs to no table.
-        """
-        with closing(self.postgres.connect(self.oms)) as connection:
-            here = connection.execute("select pg_current_wal_lsn()").fetchone()
-            connection.execute("select pg_logical_emit_message(true, 'order-sync', '')")
 
-            def confirmed() -> bool:
-                row = connection.execute(
-                    "select bool_and(confirmed_flush_lsn > %s) from pg_replication_slots where database = %s",
-                    [here and here[0], self.oms],
-                ).fetchone()
-                return bool(row and row[0])
+def await_confirmation(server: PostgresAt, database: str, *, timeout: float = 60.0) -> None:
+    """Return once all that is committed in the database is in Kafka: Debezium has confirmed the log up to here.
 
-            wait_until(confirmed, "Debezium's confirmation of the last change", timeout=timeout)
+    It does so with the next event it sends: a logical message, which belongs to no table.
+    """
+    with closing(server.connect(database)) as connection:
+        here = connection.execute("select pg_current_wal_insert_lsn()").fetchone()
+        connection.execute("select pg_logical_emit_message(true, 'order-sync', '')")
+
+        def confirmed() -> bool:
+            row = connection.execute(
+                "select bool_and(confirmed_flush_lsn > %s) from pg_replication_slots where database = %s",
+                [here and here[0], database],
+            ).fetchone()
+            return bool(row and row[0])
+
+        wait_until(confirmed, "Debezium's confirmation of the last change", timeout=timeout)

@@ -71,7 +71,8 @@ class Assembler:
             return self._outcome(graph, final=final)
         except NotYet as signal:
             if final:
-                return Invalid((f"{signal.detail}: its value has not been seen; let the connector send the row again",))
+                cure = "`order-sync show` prints the statement that has the connector send the row again"
+                return Invalid((f"{signal.detail}: its value has not been seen; {cure}",))
             absent = isinstance(signal, AbsentRow)
             return Waiting(WaitingReason.ABSENT_ROW if absent else WaitingReason.UNKNOWN_VALUE, signal.detail)
         except Fault as fault:

@@ -18,7 +18,6 @@ class PartitionState:
     id: TopicPartition
     position: Position
     deleted_key: bytes | None = None  # message key of the last message, if that was a delete: its tombstone follows
-    behind_since: float | None = None  # monotonic; None while all that Kafka has of it is folded
 
 
 class DecodedBatch:
@@ -29,7 +28,6 @@ class DecodedBatch:
         self._partitions = partitions
         self._next: dict[Partition, Move] = {}
         self._deleted: dict[Partition, bytes | None] = {}
-        self._removed: set[str] = set()
         self.changes: list[tuple[int, Change]] = []
         self.rejects: list[tuple[str, Reject]] = []
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
@@ -63,6 +61,8 @@ class DecodedBatch:
         match decoded:
             case Change():
                 self.changes.append((move.origin, decoded))
+                if decoded.then is not None:
+                    self.changes.append((move.origin, decoded.then))
                 if decoded.oddity is not None:
                     self.oddities[topic, decoded.oddity] += 1
             case Skip():
@@ -78,29 +78,17 @@ class DecodedBatch:
     def moves(self, ends: dict[Partition, int]) -> list[Move]:
         """The positions to move, also past offsets that carried no message, in (topic, partition) order."""
         for name, end in ends.items():
-            if name[0] not in self._removed and (state := self._partitions.get(name)) is not None:
+            if (state := self._partitions.get(name)) is not None:
                 move = self._move(name, state)
                 move.next = max(move.next, end)
         return [self._next[name] for name in sorted(self._next) if self._next[name].next > self._next[name].expected]
-
-    def remove(self, topic: str) -> None:
-        """Take a topic's messages and ends out of the batch: its positions do not move."""
-        self._removed.add(topic)
-        for name in [name for name in self._next if name[0] == topic]:
-            origin = self._next.pop(name).origin
-            self._deleted.pop(name, None)
-            del self.partition_of[origin]
-        self.changes = [(origin, change) for origin, change in self.changes if change.message.topic != topic]
-        self.rejects = [(topic_id, reject) for topic_id, reject in self.rejects if reject.message.topic != topic]
-        self.counts = Counter({name: count for name, count in self.counts.items() if name[0] != topic})
-        self.oddities = Counter({name: count for name, count in self.oddities.items() if name[0] != topic})
 
     def commit(self, moves: list[Move]) -> None:
         """The batch is in Postgres: go on from there."""
         for move in moves:
             name = self.partition_of[move.origin]
             state = self._partitions[name]
-            state.position = Position(move.origin, move.next)
+            state.position = Position(move.origin, move.next, state.position.read_ms)
             state.deleted_key = self._deleted.get(name, state.deleted_key)
 
     def _move(self, name: Partition, state: PartitionState) -> Move:

@@ -46,7 +46,9 @@ class Change:
     without the `unavailable` ones (TOAST placeholders). `position` orders changes of one `lineage` (connector kind,
     server, database, schema, table) and is None where the event carries none (incremental snapshots);
     `committed_ms` is the commit time at the source, epoch milliseconds, None where unknown or meaningless.
-    `old_key` is set on the insert half of a primary-key change, `new_key` on its delete half.
+    `old_key` is set on the insert half of a primary-key change, `new_key` on its delete half (and on the tombstone
+    behind that). `op` of a flattened row that does not tell it is `u`. `then` is a second change by the same message,
+    to be folded after this one and counted with it: the row's key changed, but not the message's.
     """
 
     source: str
@@ -62,7 +64,20 @@ class Change:
     message: Message
     old_key: str | None = None
     new_key: str | None = None
-    oddity: str | None = None
+    oddity: Oddity | None = None
+    then: Change | None = None
+
+
+UNCOUNTED = "none"
+"""The `op` of a change whose message is counted as something else: as a reject, or with the change that it follows."""
+
+
+class Oddity(StrEnum):
+    """What is strange about a message that was decoded all the same. Part of a metric's closed label set."""
+
+    IMPOSSIBLE_MESSAGE_KEY = "impossible_message_key"  # made of zeros: columns outside the replica identity
+    NO_LOG_POSITION = "no_log_position"  # an event tells no log position or commit time: said once per source
+    INEXACT_DOUBLE = "inexact_double"  # a decimal came as a floating-point number of more digits than that keeps
 
 
 class SkipReason(StrEnum):
@@ -75,6 +90,7 @@ class SkipReason(StrEnum):
     LOGICAL_MESSAGE = "logical_message"
     TRUNCATE = "truncate"
     SCHEMA_CHANGE = "schema_change"
+    SIGNAL = "signal"  # a row of Debezium's own signalling table
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,7 @@ class RejectReason(StrEnum):
     """Why a message could not be decoded. The metric's closed label set."""
 
     NOT_JSON = "not_json"
+    NOT_AVRO = "not_avro"  # a schema id that the Schema Registry does not have, or bytes that do not fit its schema
     NOT_DEBEZIUM = "not_debezium"  # JSON, but neither envelope nor row
     NO_KEY = "no_key"  # the row's key cannot be told
     BAD_VALUE = "bad_value"  # a column's value does not fit its type

@@ -1,15 +1,18 @@
-"""JSON as Kafka Connect's JsonConverter writes it: bare, or wrapped as {"schema": …, "payload": …}."""
+"""What Kafka Connect's converters write: JSON, bare or wrapped as {"schema": …, "payload": …}, or Avro (`avro.py`)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
 T = TypeVar("T")
+
+REGISTRY_MAGIC = b"\x00"
+"""The first byte of a value that names its schema in a Schema Registry."""
 
 _WRAPPED = b'{"schema":'
 _PAYLOAD = ',"payload":'
@@ -23,25 +26,37 @@ class NotJsonError(ValueError):
     """Bytes that are no JSON."""
 
 
-class ConnectJson(Generic[T]):
+class AvroReader(Protocol):
+    """Reads values that begin with `REGISTRY_MAGIC`."""
+
+    def read(self, raw: bytes, *, exact: bool) -> tuple[Any, int, dict[str, Any]]:
+        """The value as JsonConverter would have written it, its schema's id, and its schema in the same form."""
+        ...
+
+
+class ConnectReader(Generic[T]):
     """Reads messages of one topic and says what `compile_schema` made of each one's schema (None: it carries none).
 
-    A schema is written into every message byte by byte alike, so its text is looked for as a prefix and neither
-    parsed nor compiled again.
+    A schema is written into every JSON message byte by byte alike, so its text is looked for as a prefix and neither
+    parsed nor compiled again. Without `avro`, Avro is no JSON like any other.
     """
 
-    def __init__(self, compile_schema: Callable[[dict[str, Any] | None], T]) -> None:
+    def __init__(self, compile_schema: Callable[[dict[str, Any] | None], T], avro: AvroReader | None = None) -> None:
         self._compile = compile_schema
+        self._avro = avro
         self.bare = compile_schema(None)
         self.latest = self.bare
         self._known: list[tuple[bytes, T]] = []
         self._last: tuple[Any, T] = (None, self.bare)
+        self._by_id: dict[int, T] = {}
 
     def read(self, raw: bytes, *, exact: bool = False) -> tuple[Any, T]:
         """The payload and its compiled schema. `exact` keeps every digit of numbers that no float can hold.
 
-        Raises NotJsonError.
+        Raises NotJsonError, and for Avro what the Avro reader raises.
         """
+        if self._avro is not None and raw.startswith(REGISTRY_MAGIC):
+            return self._read_avro(self._avro, raw, exact)
         if not exact:
             for prefix, compiled in self._known:
                 if raw.startswith(prefix) and raw.endswith(b"}"):
@@ -53,6 +68,13 @@ class ConnectJson(Generic[T]):
         if type(document) is dict and len(document) == 2 and "schema" in document and "payload" in document:
             return document["payload"], self._compiled(raw, document["schema"])
         return document, self.bare
+
+    def _read_avro(self, avro: AvroReader, raw: bytes, exact: bool) -> tuple[Any, T]:
+        value, number, schema = avro.read(raw, exact=exact)
+        compiled = self._by_id.get(number)
+        if compiled is None:
+            self.latest = compiled = self._by_id[number] = self._compile(schema)
+        return value, compiled
 
     def _compiled(self, raw: bytes, schema: Any) -> T:
         if not isinstance(schema, dict):
@@ -78,14 +100,15 @@ def parse(raw: bytes) -> Any:
 def parse_exactly(raw: bytes) -> Any:
     """The document with big integers as int, long fractions as Decimal, bare NaN and infinities as text."""
     try:
-        document = json.loads(raw.decode(), parse_float=_number, parse_constant=str)
+        document = json.loads(raw.decode(), parse_float=exact_number, parse_constant=str)
         json.dumps(document, ensure_ascii=False, default=str).encode()  # refuses half surrogate pairs
     except (ValueError, RecursionError):
         raise NotJsonError from None
     return document
 
 
-def _number(text: str) -> Any:
+def exact_number(text: str) -> Any:
+    """A float where it holds every digit of the text, else a Decimal; the text where its exponent is absurd."""
     number = float(text)
     if abs(number) < _FLOAT_LIMIT and len(text) <= _FLOAT_DIGITS and len(repr(number)) <= _FLOAT_DIGITS:
         return number

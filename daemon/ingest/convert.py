@@ -34,28 +34,46 @@ _UNIT_OF_MODE: dict[str, Callable[[int], int]] = {
     "microseconds": lambda _: MICROS,
     "nanoseconds": lambda _: NANOS,
 }
+_TIME_DIGITS = {"sqlserver": 7}  # of a `time` that names none; 6 elsewhere
+_MONEY_SCALE = {"sqlserver": 4}  # elsewhere 2, PostgreSQL's unless money.fraction.digits says otherwise
+_TIME_IN_MICROS = ("mysql", "mariadb")  # where `adaptive` is no mode and times are always counted so
 _BYTES_OF_MODE: dict[str, Converter] = {"hex": values.hex_bytes, "base64-url-safe": values.url_safe_bytes}
 
 
-def declared_reader(text: str, modes: ConnectorModes) -> Reader | None:
-    """The reader for a type text; None where values are kept as they come. Raises ValueError for an unknown type."""
-    return _declared(parse_type(text), modes)
+def declared_reader(text: str, modes: ConnectorModes, connector: str = "") -> Reader | None:
+    """The reader for a type text; None where values are kept as they come. Raises ValueError for an unknown type.
+
+    `connector` is the kind of the connector as its events name it, for types that mean another thing elsewhere.
+    """
+    return _declared(parse_type(text), modes, connector)
 
 
-def _declared(wanted: ColumnType, modes: ConnectorModes) -> Reader | None:
+def is_decimal(text: str) -> bool:
+    """Whether a type text means decimals, or arrays of them. Raises ValueError for an unknown type."""
+    wanted = parse_type(text)
+    while wanted.element is not None:
+        wanted = wanted.element
+    return wanted.family in (Family.DECIMAL, Family.MONEY)
+
+
+def _declared(wanted: ColumnType, modes: ConnectorModes, connector: str) -> Reader | None:
     family = wanted.family
     simple = _SIMPLE.get(family)
     if simple is not None:
         return simple
-    if family is Family.DECIMAL:
-        return Reader(_decimal(wanted, modes.decimal_handling_mode))
+    if family in (Family.DECIMAL, Family.MONEY):
+        scale = _MONEY_SCALE.get(connector, 2) if family is Family.MONEY else wanted.scale
+        return Reader(_decimal(scale, modes.decimal_handling_mode))
+    if family is Family.UNSIGNED_BIGINT:
+        precise = modes.bigint_unsigned_handling_mode == "precise"
+        return Reader(values.unscaled_integer, int) if precise else Reader(values.unsigned_integer)
     if family is Family.BYTES:
         convert = _BYTES_OF_MODE.get(modes.binary_handling_mode)
         return Reader(convert) if convert else None
     if family in (Family.TIME, Family.TIMESTAMP):
-        return Reader(_clock(wanted, modes.time_precision_mode))
+        return Reader(_clock(wanted, modes.time_precision_mode, connector))
     if family is Family.ARRAY and wanted.element is not None:
-        element = _declared(wanted.element, modes)
+        element = _declared(wanted.element, modes, connector)
         return Reader(values.array(_guarded(element))) if element else None
     return None
 
@@ -72,18 +90,18 @@ _SIMPLE = {
 }
 
 
-def _decimal(wanted: ColumnType, mode: str) -> Converter:
+def _decimal(scale: int | None, mode: str) -> Converter:
     if mode != "precise":
         return values.decimal_number
-    return values.unscaled_without_scale if wanted.scale is None else values.unscaled(wanted.scale)
+    return values.unscaled_without_scale if scale is None else values.unscaled(scale)
 
 
-def _clock(wanted: ColumnType, mode: str) -> Converter:
-    digits = wanted.precision or 0
+def _clock(wanted: ColumnType, mode: str, connector: str) -> Converter:
+    digits = _TIME_DIGITS.get(connector, 6) if wanted.precision is None else wanted.precision
     is_time = wanted.family is Family.TIME
     if mode == "isostring":
         return temporal.local_time if is_time else temporal.local_timestamp
-    if is_time and mode == "adaptive_time_microseconds":
+    if is_time and (mode == "adaptive_time_microseconds" or (mode == "adaptive" and connector in _TIME_IN_MICROS)):
         return temporal.time_of_day(MICROS)
     unit = _UNIT_OF_MODE.get(mode, _by_millis_or_micros)(digits)
     return temporal.time_of_day(unit) if is_time else temporal.declared_timestamp(unit)
@@ -128,7 +146,11 @@ def schema_reader(schema: dict[str, Any], declared: str | None, modes: Connector
     A field without a logical name may still be more than it seems (decimals and bytes as strings): there the declared
     type, where one is given, decides. Raises ValueError for a declared type that is unknown.
     """
-    name = schema.get("name")
+    return _by_schema(schema, None if declared is None else parse_type(declared), modes)
+
+
+def _by_schema(schema: dict[str, Any], declared: ColumnType | None, modes: ConnectorModes) -> Reader | None:
+    name, kind, items = schema.get("name"), schema.get("type"), schema.get("items")
     if name == _DECIMAL_NAME:
         scale = _scale(schema)
         return Reader(values.unscaled_without_scale if scale is None else values.unscaled(scale))
@@ -136,14 +158,19 @@ def schema_reader(schema: dict[str, Any], declared: str | None, modes: Connector
         return _LOGICAL[name]
     if name is not None:
         return None
-    if declared is not None:
-        unscaled = schema.get("type") == "bytes"  # a decimal of any other type was not written in precise mode
-        return declared_reader(declared, modes if unscaled else replace(modes, decimal_handling_mode="string"))
-    items = schema.get("items")
-    if schema.get("type") == "array" and isinstance(items, dict):
-        element = schema_reader(items, None, modes)
+    if kind == "array" and isinstance(items, dict):
+        element = _by_schema(items, None if declared is None else declared.element, modes)
         return Reader(values.array(_guarded(element))) if element else None
-    return None
+    if declared is None:
+        return None
+    # A decimal of any other type than bytes was not written in precise mode.
+    return _declared(declared, modes if kind == "bytes" else replace(modes, decimal_handling_mode="string"), "")
+
+
+def logical_name(schema: dict[str, Any]) -> Any:
+    """The logical name of a field, or of an array's elements; None where there is none."""
+    items = schema.get("items")
+    return logical_name(items) if schema.get("type") == "array" and isinstance(items, dict) else schema.get("name")
 
 
 def schema_type(schema: dict[str, Any]) -> str:

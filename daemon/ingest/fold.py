@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from daemon.ingest.change import Change, ColumnValue, Kind
+from daemon.ingest.change import UNCOUNTED, Change, ColumnValue, Kind
 from daemon.mapping.structure import Role, Source, Structure
 
 ALL_UNKNOWN = ("*",)
@@ -54,7 +54,8 @@ class StagedRow:
     """One row as the batch leaves it: the net effect of one or more consecutive changes, whose `ops` it remembers.
 
     `unknown` names columns whose value must be carried over from the stored row, or else is not known.
-    `keep_columns` (the delete half of a primary-key change) leaves the values for the row of the new key.
+    The halves of a primary-key change name each other: `old_key` on the insert half, `new_key` on the delete half,
+    which keeps its values for the row of the new key.
     """
 
     source: str
@@ -69,7 +70,7 @@ class StagedRow:
     parent: str | None
     refs: tuple[int, ...]
     old_key: str | None
-    keep_columns: bool
+    new_key: str | None
     first_commit_ms: int | None  # of the earliest change in here
     ops: list[str]  # of the changes coalesced in here; none for a reject, which is counted as one
 
@@ -106,8 +107,8 @@ class Stager:
                 continue
             number += 1
             if row.old_key is not None:
-                # Its values come from the row of the old key as it is after what came before, and before what comes
-                # after: the rows of a round are carried over before the next round.
+                # What comes after of the old key may be a row of its own again: the values of the one that was deleted
+                # for this key are taken before, at the end of the round.
                 old = (row.source, row.old_key)
                 number = max(number, latest.get(old, (0, None))[0])
                 latest[old] = (number, None)
@@ -134,9 +135,9 @@ class Stager:
             parent=parent,
             refs=refs,
             old_key=change.old_key,
-            keep_columns=change.kind is Kind.DELETE and change.new_key is not None,
+            new_key=change.new_key,
             first_commit_ms=committed,
-            ops=[] if change.kind is Kind.UNKNOWN else [change.op],
+            ops=[] if change.op == UNCOUNTED else [change.op],
         )
 
     def _place(self, change: Change) -> Place:
@@ -174,10 +175,10 @@ def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
         return False
     if b.position < a.position or b.committed_ms < a.committed_ms:
         return False
-    if earlier.keep_columns or later.old_key is not None or earlier.old_key is not None:
+    if earlier.new_key is not None or later.old_key is not None or earlier.old_key is not None:
         return False
     if later.kind is Kind.DELETE:
-        return not later.keep_columns
+        return later.new_key is None
     return not later.unknown or (earlier.kind is Kind.UPSERT and set(later.unknown) <= set(earlier.unknown))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
@@ -19,14 +20,13 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
-from daemon.errors import BrokerUnavailable
 from daemon.ingest.change import Message
+from daemon.operate.logs import kafka_logger
 from daemon.settings import Kafka, Secret
 
 log = structlog.get_logger()
@@ -35,6 +35,13 @@ Headers: TypeAlias = "list[tuple[str, bytes | None]] | None"
 
 Partition: TypeAlias = "tuple[str, int]"
 """(topic, partition)"""
+
+FETCH_BYTES = 512 * 1024
+REPEAT_SECS = 30.0
+
+_NO_SUCH_OFFSET = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
+IDENTITY = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
+"""Errors that say who we are is not accepted, or who they are."""
 
 
 def client_properties(settings: Kafka) -> dict[str, Any]:
@@ -45,14 +52,27 @@ def client_properties(settings: Kafka) -> dict[str, Any]:
     return properties
 
 
+def renew_password(settings: Kafka, client: Consumer | AdminClient) -> None:
+    """Let a client log in with user and password as they are now: a secret may have been mended or rotated."""
+    properties = client_properties(settings)
+    user, password = (properties.get(f"sasl.{name}") for name in ("username", "password"))
+    if user is not None and password is not None:
+        client.set_sasl_credentials(user, password)
+
+
 def consumer_properties(settings: Kafka) -> dict[str, Any]:
     """Properties of the consumer. What stands first may be overridden by the settings, what stands last may not."""
     return {
-        # Twice the largest batch is fetched ahead at most; the rest waits in Kafka.
-        "queued.max.messages.kbytes": max(2 * settings.batch_max_bytes // 1024, 1024),
-        "fetch.message.max.bytes": min(settings.batch_max_bytes, 8_000_000),
-        "fetch.max.bytes": max(settings.batch_max_bytes, 8_000_000),
-        "topic.metadata.refresh.interval.ms": int(settings.topic_refresh_secs * 1000),
+        # One batch is fetched ahead, the rest waits in Kafka. What is on its way comes on top, from each broker and
+        # before it is decompressed, often to ten times its size: small fetches bound that. A single message or producer
+        # batch that is larger comes whole all the same.
+        "queued.max.messages.kbytes": min(max(settings.batch_max_bytes // 1024, 1024), 2_097_151),
+        "queued.min.messages": 20_000,
+        "fetch.queue.backoff.ms": 20,  # how soon a queue that was full is looked at again
+        "fetch.max.bytes": FETCH_BYTES,
+        "fetch.message.max.bytes": FETCH_BYTES // 2,
+        "message.max.bytes": FETCH_BYTES,  # of producers; librdkafka wants it no larger than a fetch
+        "topic.metadata.refresh.interval.ms": min(int(settings.topic_refresh_secs * 1000), 3_600_000),
         "session.timeout.ms": 45_000,
         "max.poll.interval.ms": 300_000,
         **client_properties(settings),
@@ -68,11 +88,18 @@ def consumer_properties(settings: Kafka) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Poll:
-    """What one poll brought: messages in order per partition, and ends reached ((topic, partition) -> end offset)."""
+    """What one poll brought: messages in order per partition, ends reached ((topic, partition) -> end offset),
+    positions that Kafka does not have, and topics ("": the group) whose reading it forbids, with its words.
+
+    `lost`: something is wrong with the connections, it is time to look; `refused`: by what we say or they say we are.
+    """
 
     messages: list[Message] = field(default_factory=list)
     ends: dict[Partition, int] = field(default_factory=dict)
-    gaps: dict[Partition, str] = field(default_factory=dict)
+    gaps: set[Partition] = field(default_factory=set)
+    forbidden: dict[str, str] = field(default_factory=dict)
+    lost: bool = False
+    refused: bool = False
     size: int = 0
 
 
@@ -82,14 +109,14 @@ class KafkaSource:
     def __init__(self, settings: Kafka, topics: Iterable[str]) -> None:
         self._settings = settings
         self._topics = sorted(topics)
-        properties = consumer_properties(settings)
-        self._consumer = Consumer(properties, logger=_librdkafka_log())
-        self._admin = AdminClient(client_properties(settings), logger=_librdkafka_log())
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._consumer = Consumer({**consumer_properties(settings), **callbacks}, logger=librdkafka_log())
         self._new: set[Partition] = set()
         self._assigned: set[Partition] = set()
         self._complaints: dict[str, int] = {}
-        self.joined = False
-        """Whether the group has given this member its first assignment (an empty one counts)."""
+        self._lost = self._refused = False
+        self.assignments = 0
+        """How often the group has given this member partitions (none at all counts)."""
         self.revocations = 0
         """How often partitions were taken away: whatever a batch holds of them must be dropped."""
 
@@ -109,26 +136,6 @@ class KafkaSource:
         """Partitions that are being consumed."""
         return set(self._assigned)
 
-    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """The id of each topic's present incarnation, "" where the broker does not tell; topics that are not there
-        are left out. Raises BrokerUnavailable.
-        """
-        found: dict[str, str] = {}
-        for topic, future in self._admin.describe_topics(
-            TopicCollection(sorted(set(topics))), request_timeout=10
-        ).items():
-            try:
-                found[topic] = _topic_id(future.result())
-            except KafkaException as error:
-                code = error.args[0].code()
-                if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
-                    found[topic] = ""
-                elif code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-                    raise BrokerUnavailable(
-                        f"Kafka: topic {topic} cannot be described: {error.args[0].str()}"
-                    ) from error
-        return found
-
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Consume these partitions from these offsets; -1 means from the beginning of what Kafka still has."""
         known = {partition: offset for partition, offset in offsets.items() if partition in self._new | self._assigned}
@@ -144,17 +151,20 @@ class KafkaSource:
         self._new -= known.keys()
         self._assigned |= known.keys()
 
-    def restart(self) -> None:
-        """Forget every position: all partitions wait for `start` again, and what was fetched of them is dropped."""
-        if self._assigned:
-            self._consumer.incremental_unassign([TopicPartition(*partition) for partition in self._assigned])
-        self._new |= self._assigned
-        self._assigned.clear()
+    def restart(self, topic: str | None = None) -> None:
+        """Forget positions, of one topic or all: partitions wait for `start`, what was fetched of them is dropped."""
+        chosen = {partition for partition in self._assigned if topic in (None, partition[0])}
+        if chosen:
+            self._consumer.incremental_unassign([TopicPartition(*partition) for partition in chosen])
+        self._new |= chosen
+        self._assigned -= chosen
 
     def poll(self, timeout_secs: float) -> Poll:
         """Up to one chunk of messages, waiting at most that long for the first and not at all for the others."""
         result = Poll()
         first = self._consumer.poll(timeout_secs)
+        result.lost, result.refused = self._lost, self._refused
+        self._lost = self._refused = False
         if first is not None:
             chunk = min(self._settings.batch_max_messages, 1000)
             for raw in (first, *self._consumer.consume(chunk, 0)):
@@ -189,6 +199,10 @@ class KafkaSource:
             with contextlib.suppress(KafkaException):
                 self._consumer.commit(offsets=mine, asynchronous=True)
 
+    def renew_password(self) -> None:
+        """Log in with the secret as it is now. Raises SettingsError where there is none."""
+        renew_password(self._settings, self._consumer)
+
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
@@ -196,7 +210,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])
         self._new |= {(p.topic, p.partition) for p in partitions}
-        self.joined = True
+        self.assignments += 1
         if partitions:
             log.info("partitions assigned", count=len(partitions))
 
@@ -222,21 +236,36 @@ class KafkaSource:
             topic, number, offset, stamp if kind else None, _bytes(key), _bytes(value), cast("Headers", raw.headers())
         )
         result.messages.append(message)
-        result.size += len(message.key or b"") + len(message.value or b"")
+        result.size += message_size(message)
 
     def _sort_error(
         self, error: KafkaError, topic: str | None, number: int | None, offset: int | None, result: Poll
     ) -> None:
         code = error.code()
-        if topic is not None and number is not None and (topic, number) in self._assigned:
-            if code == KafkaError._PARTITION_EOF:
-                result.ends[topic, number] = offset or 0
-                return
-            if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                result.gaps[topic, number] = error.str()
-                return
         if code == KafkaError._PARTITION_EOF:
-            return
+            if topic is not None and number is not None and (topic, number) in self._assigned:
+                result.ends[topic, number] = offset or 0
+        elif code in _NO_SUCH_OFFSET and topic is not None and number is not None:
+            if (topic, number) in self._assigned:
+                result.gaps.add((topic, number))
+        elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED and topic is not None:
+            result.forbidden[topic] = error.str()
+        elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            result.forbidden[""] = error.str()
+        else:
+            self._complain(error, topic)
+
+    def _on_error(self, error: KafkaError) -> None:
+        """What is wrong with no partition in particular."""
+        self._refused = self._refused or error.code() in IDENTITY
+        self._lost = self._lost or self._refused or error.code() == KafkaError._ALL_BROKERS_DOWN
+        self._complain(error, None)
+
+    def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
+        if error is not None:
+            self._complain(error, None)
+
+    def _complain(self, error: KafkaError, topic: str | None) -> None:
         complaint = f"{topic or ''} {error.name()}"
         seen = self._complaints[complaint] = self._complaints.get(complaint, 0) + 1
         # librdkafka repeats itself at every retry: say it at 1, 10, 100 …
@@ -244,16 +273,41 @@ class KafkaSource:
             log.warning("kafka reports an error", topic=topic, error=error.name(), text=error.str(), times=seen)
 
 
+def message_size(message: Message) -> int:
+    """Bytes of a message as they count against a batch."""
+    size = len(message.key or b"") + len(message.value or b"")
+    for name, value in message.headers or ():
+        size += len(name) + len(value or b"")
+    return size
+
+
 def _bytes(value: Any) -> bytes | None:
     return None if value is None else bytes(value) if not isinstance(value, str) else value.encode()
 
 
-def _topic_id(description: Any) -> str:
-    identity = getattr(description, "topic_id", None)
-    text = "" if identity is None else str(identity)
-    # Brokers before 2.8 have no topic ids and answer with zeros.
-    return "" if text.strip("A") in ("", "=") else text
+class _Repeats(logging.Filter):
+    """Lets a line pass once in `REPEAT_SECS`: librdkafka writes one at each of twenty attempts a second.
+
+    And none about a property that is for the other kind of client: both are given all of kafka.properties.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is a new one."""
+        line, now = record.getMessage().partition(" (after ")[0], time.monotonic()
+        if "will be ignored by this" in line or now - self._passed.get(line, -REPEAT_SECS) < REPEAT_SECS:
+            return False
+        self._passed = {seen: at for seen, at in self._passed.items() if now - at < REPEAT_SECS}
+        self._passed[line] = now
+        return True
 
 
-def _librdkafka_log() -> logging.Logger:
-    return logging.getLogger("librdkafka")
+def librdkafka_log() -> logging.Logger:
+    """The logger for a client of librdkafka. Lines come out as the client is polled."""
+    logger = kafka_logger()
+    if not any(isinstance(known, _Repeats) for known in logger.filters):
+        logger.addFilter(_Repeats())
+    return logger

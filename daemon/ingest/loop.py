@@ -7,48 +7,46 @@ is kept; that one halted topic does not stop the others. Never skips a message w
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
-from daemon.errors import BrokerUnavailable, PositionsMoved, StateContended, StateRefused, TryAgain
-from daemon.ingest.batch import DecodedBatch, PartitionState
-from daemon.ingest.change import Message
+from daemon.errors import PositionsMoved, SettingsError, StateContended, StateRefused, TryAgain
+from daemon.ingest.chores import Chores
+from daemon.ingest.cluster import Cluster, Picture
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.fold import Stager
+from daemon.ingest.folding import Folder, OverBudgetError
+from daemon.ingest.gaps import HaltReason
+from daemon.ingest.gate import Gate
+from daemon.ingest.gathered import Gathered
+from daemon.ingest.halts import Halts
 from daemon.ingest.kafka import KafkaSource, Partition, Poll
+from daemon.ingest.lag import Lags
+from daemon.ingest.reject_budget import RejectBudget
+from daemon.ingest.schema_registry import avro_reader
+from daemon.ingest.standing import Standing, known
+from daemon.ingest.troubles import Kind, Troubles
 from daemon.mapping.structure import Structure
 from daemon.operate.health import LoopHealth
 from daemon.operate.metrics import Metrics
 from daemon.settings import Settings
-from daemon.state.ingest_store import Batch, FoldResult, IngestStore, TopicPartition
+from daemon.state.ingest_store import IngestStore
 
 log = structlog.get_logger()
 
-CHORES_SECS = 5.0
-DESCRIBE_SECS = 1.0  # how often topics that cannot be described yet are asked for again
+TELL_SECS = 0.25
+SETTLE_SECS = 1.0  # how often Kafka is looked at while partitions wait, or Kafka or Postgres is in trouble
+HALTED_SECS = 5.0  # … while topics are halted: a person may have reset them
 CONTENTIONS = 5  # how often a fold that gave way to another is tried again at once
 
 # What a message with absurd values may raise on its way to the store. It is a reject then, never the end of the loop.
 _UNFOLDABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
-
-
-@dataclass(slots=True)
-class Gathered:
-    """Messages and reached ends that wait to be folded together."""
-
-    messages: list[Message] = field(default_factory=list)
-    ends: dict[Partition, int] = field(default_factory=dict)
-    size: int = 0
-    since: float = 0.0
-    part: int = 0  # how many messages to fold at once, where the whole could not be folded
-    poison: str | None = None  # why the first message must be a reject although it can be decoded
 
 
 class IngestLoop:
@@ -73,26 +71,32 @@ class IngestLoop:
         self._metrics = metrics
         self._health = health
         self._stop = stop
-        self._check_columns = check_columns
-        self._complained: set[str] = set()
-        self._decoder = Decoder(structure)
-        self._stager = Stager(structure)
-        self._sources = structure.by_topic()
-        self._partitions: dict[Partition, PartitionState] = {}
-        self._pending = Gathered()
-        self._halted: dict[str, str] = {}
+        decoder = Decoder(structure, avro_reader(settings.kafka))
+        sources = structure.by_topic()
+        self._budget = RejectBudget(settings.ingest.reject_budget, settings.ingest.reject_window_secs)
+        self._folder = Folder(settings.ingest, sources, decoder, Stager(structure), store, metrics, self._budget)
+        self._chores = Chores(settings.ingest, store, decoder, check_columns)
+        self._cluster = Cluster(settings.kafka, sources)
+        self._troubles = Troubles(sources, metrics)
+        self._gate = Gate(settings.ingest, metrics)
+        self._lags = Lags(metrics, sources)
+        self._halts = Halts(sources, metrics)
+        self._gathered = Gathered()
+        self._standing = Standing(sources, store, kafka, self._halts, self._gathered.forget, self._released)
+        self._picture = Picture()
         self._ended: set[Partition] = set()
-        self._rejects: dict[str, list[tuple[float, int]]] = {}
-        self._columns: set[tuple[str, str, str]] = set()
-        self._failures = 0
-        self._not_before = 0.0
-        self._revocations = 0
-        self._next_chores = self._describe_at = 0.0
+        self._failures = self._revocations = self._assignments = 0
+        self._not_before = self._next_look = self._next_tell = self._longest_lag = 0.0
         self.caught_up = threading.Event()
         """Set once all that was in Kafka of this member's partitions when it began is folded (ends from EOF events)."""
 
+    @property
+    def halted(self) -> dict[str, str]:
+        """Topics whose ingest is halted, and why."""
+        return self._halts.why
+
     def run(self, destinations: Iterable[str]) -> None:
-        """Fold until stopped; whatever is pending then is left to Kafka."""
+        """Fold until stopped; whatever is gathered then is left to Kafka."""
         names = list(destinations)
         try:
             while not self._stop.is_set() and not self._opened(names):
@@ -101,7 +105,7 @@ class IngestLoop:
                 self._kafka.subscribe()
             while not self._stop.is_set():
                 self.run_once()
-            self._next_chores = 0.0
+            self._chores.hurry()
             self._keep_house()
         finally:
             self._kafka.close()
@@ -109,17 +113,13 @@ class IngestLoop:
             self._health.stopped()
 
     def run_once(self) -> None:
-        """One turn: position new partitions, poll, and fold when the batch is full, old enough or ends a partition."""
+        """One turn: look at Kafka, settle partitions, poll, fold when the batch is full, old enough or at an end."""
         self._health.turned()
-        if self._kafka.revocations != self._revocations:
-            self._drop_pending()
-        paused = time.monotonic() < self._not_before
-        if self._kafka.waiting and not paused and time.monotonic() >= self._describe_at:
-            self._position()
-        self._take(self._kafka.poll(0.05 if self._pending.messages else 0.2))
-        if self._kafka.revocations != self._revocations:
-            self._drop_pending()
-        elif not paused and self._full():
+        self._follow_group()
+        self._look()
+        self._take(self._kafka.poll(self._patience()))
+        self._follow_group()
+        if not self._paused() and self._gathered.full(self._settings.kafka, time.monotonic()):
             self._fold()
         if not self._failures:
             self._keep_house()
@@ -130,162 +130,131 @@ class IngestLoop:
         try:
             self._store.open(self._structure, names)
             window = timedelta(seconds=self._settings.ingest.reject_window_secs)
-            for topic, count in self._store.recent_rejects(window).items():
-                self._rejects[topic] = [(time.monotonic(), count)]
+            self._budget.note(self._store.recent_rejects(window), time.monotonic())
         except TryAgain as error:
             self._health.set_ready(False, str(error))
             log.warning("state not ready", error=str(error))
             return False
         return True
 
-    def _position(self) -> None:
-        """Begin to consume partitions that came, from where the state says they stand."""
-        waiting = self._kafka.waiting
+    def _paused(self) -> bool:
+        return time.monotonic() < self._not_before
+
+    def _patience(self) -> float:
+        if self._cluster.asked:
+            return 0.01
+        return 0.05 if self._gathered.messages else 0.2
+
+    def _follow_group(self) -> None:
+        """After a rebalance nothing gathered counts, and positions are read anew."""
+        if self._kafka.revocations != self._revocations:
+            self._revocations = self._kafka.revocations
+            self._standing.restart()
+            self._next_look = 0.0
+        if self._kafka.assignments != self._assignments:
+            self._assignments = self._kafka.assignments
+            self._troubles.end(Kind.GROUP)
+            self._ended &= self._standing.mine
+            self._next_look = 0.0
+
+    def _look(self) -> None:
+        """Take the picture that was asked for, judge by it, and ask for the next one when it is time."""
+        picture, now = self._cluster.answer(), time.monotonic()
+        if picture is not None:
+            self._troubles.note(picture, {topic for topic, _ in self._standing.mine})
+            if picture.failure is None:
+                self._picture = picture
+                if not self._paused():
+                    self._settle(picture, now)
+            self._next_look = now + self._pace()
+        elif not self._cluster.asked and now >= self._next_look:
+            self._cluster.ask()
+
+    def _renew_password(self) -> None:
+        with contextlib.suppress(SettingsError):  # the file is being replaced: the next look tries again
+            self._kafka.renew_password()
+            self._cluster.renew_password()
+
+    def _settle(self, picture: Picture, now: float) -> None:
         try:
-            ids = self._kafka.topic_ids(topic for topic, _ in waiting)
-            wanted = [TopicPartition(topic, ids[topic], number) for topic, number in waiting if topic in ids]
-            if len(wanted) < len(waiting):
-                self._describe_at = time.monotonic() + DESCRIBE_SECS
-            positions = self._store.positions(wanted)
+            what = known(picture, self._store)
+            if self._gate.due(self._longest_lag, now):
+                self._gate.close(self._store, what.ends(), now)
+            self._standing.settle(what)
         except TryAgain as error:
             self._back_off(error)
             return
-        for partition, position in positions.items():
-            name = (partition.topic, partition.partition)
-            self._partitions[name] = PartitionState(partition, position)
-        self._kafka.start({(p.topic, p.partition): position.next_offset for p, position in positions.items()})
-        self._recovered()
-        self._kafka.pause(name for name in self._kafka.assigned if name[0] in self._halted)
+        if not self._gathered:
+            self._recovered()
+
+    def _pace(self) -> float:
+        """Seconds until the next look."""
+        usual = self._settings.kafka.topic_refresh_secs
+        if self._troubles or self._failures or self._standing.unsettled():
+            return min(usual, SETTLE_SECS)
+        return min(usual, HALTED_SECS) if self._halts else usual
+
+    def _released(self, topic: str, reason: HaltReason) -> None:
+        """A person let a halted topic go on."""
+        if reason is HaltReason.REJECTS:
+            self._budget.forgive(topic, time.monotonic())
 
     def _take(self, poll: Poll) -> None:
-        pending = self._pending
-        if (poll.messages or poll.ends) and not pending.messages and not pending.ends:
-            pending.since = time.monotonic()
-        pending.messages += poll.messages
-        pending.size += poll.size
-        pending.ends.update(poll.ends)
-        for (topic, number), text in poll.gaps.items():
-            position = self._partitions[topic, number].position
-            self._halt(
-                topic,
-                f"partition {number}: Kafka no longer has offset {position.next_offset} ({text}); "
-                "changes were lost before they could be read: replay the source by a new snapshot",
-            )
-
-    def _full(self) -> bool:
-        pending, limits = self._pending, self._settings.kafka
-        if not pending.messages:
-            return bool(pending.ends)
-        return (
-            len(pending.messages) >= limits.batch_max_messages
-            or pending.size >= limits.batch_max_bytes
-            or time.monotonic() - pending.since >= limits.batch_max_wait_ms / 1000
-            or {(message.topic, message.partition) for message in pending.messages} <= pending.ends.keys()
-        )
-
-    def _drop_pending(self) -> None:
-        """After a rebalance or a lost race: nothing pending counts, positions are read anew."""
-        self._revocations = self._kafka.revocations
-        self._pending = Gathered()
-        self._kafka.restart()
-        self._partitions.clear()
-        self._ended &= self._kafka.assigned | self._kafka.waiting
+        self._gathered.take(poll, time.monotonic())
+        for partition in poll.gaps:
+            self._standing.refuse(partition)
+        if poll.gaps or poll.lost:
+            self._next_look = 0.0
+        if poll.refused:
+            self._renew_password()
+        for topic, text in poll.forbidden.items():
+            self._troubles.begin(Kind.READ if topic else Kind.GROUP, topic, text)
+        if self._troubles:
+            for topic in {message.topic for message in poll.messages} | {topic for topic, _ in poll.ends}:
+                self._troubles.end(Kind.READ, topic)
 
     def _fold(self) -> None:
-        """Fold what is pending; what cannot be folded now stays pending."""
-        pending = self._pending
-        while pending.messages or pending.ends:
-            # Ends are for the last part: offsets below them may still be to come.
-            size = min(pending.part or len(pending.messages), len(pending.messages))
-            part, ends = pending.messages[:size], pending.ends if size == len(pending.messages) else {}
+        """Fold what is gathered; what cannot be folded now stays gathered."""
+        gathered = self._gathered
+        while gathered:
+            messages, ends = gathered.next_part()
             try:
-                self._fold_part(part, ends, pending.poison)
+                moved = self._folder.fold(messages, ends, gathered.poison, self._standing.partitions)
+                self._fold_succeeded(moved, ends, len(messages))
+            except OverBudgetError as over:
+                try:
+                    self._standing.halt_for_rejects(over.topic, over.why, over.partitions)
+                except TryAgain as error:
+                    self._fold_failed(error)
+                    return
+                self._health.set_ready(False, over.why)
+                self._next_look = 0.0
             except (StateRefused, *_UNFOLDABLE) as error:
-                if not self._close_in(error):
+                text = str(error) if isinstance(error, StateRefused) else f"it cannot be folded: {type(error).__name__}"
+                if not gathered.close_in(text):
                     raise
-                continue
             except PositionsMoved as error:
                 log.warning("positions moved meanwhile, reading them anew", error=str(error))
                 self._metrics.fold_retries_total.inc()
-                self._drop_pending()
-                return
+                self._standing.restart()
+                self._next_look = 0.0
+            except StateContended as error:
+                self._fold_failed(error)
+                if self._failures > CONTENTIONS:
+                    return
             except TryAgain as error:
-                self._metrics.fold_retries_total.inc()
-                self._back_off(error)
+                self._fold_failed(error)
                 return
-            del pending.messages[:size]
-            if not pending.messages:
-                pending.ends = {}
-            pending.poison, pending.part = None, pending.part * 2
-            self._recovered()
-        self._pending = Gathered()
 
-    def _close_in(self, error: Exception) -> bool:
-        """After a part that cannot be folded, try half of it; a lone message is made a reject. False if that failed."""
-        pending = self._pending
-        size = min(pending.part or len(pending.messages), len(pending.messages))
-        if size > 1:
-            pending.part = size // 2
-            return True
-        if size == 0 or pending.poison is not None:
-            return False
-        text = str(error) if isinstance(error, StateRefused) else f"it cannot be folded: {type(error).__name__}"
-        pending.poison = f"{text}; see the message's values against the mapping's keys, relations and types"
-        return True
-
-    def _fold_part(self, messages: list[Message], ends: dict[Partition, int], poison: str | None) -> None:
-        started = time.monotonic()
-        work = DecodedBatch(self._decoder, self._partitions)
-        for message in messages:
-            work.add(message, poison=poison)
-        rejected = self._guard_rejects(work)
-        ends = {name: end for name, end in ends.items() if name[0] not in self._halted}
-        moves = work.moves(ends)
-        if moves:
-            live_since = int((time.time() - self._settings.ingest.live_age_secs) * 1000)
-            rounds = self._stager.stage(work.changes, live_since)
-            result = self._store.fold(Batch(rounds, work.rejects, moves))
-            work.commit(moves)
-            self._rejects.update(rejected)
-            self._count(work, result)
-            self._metrics.fold_seconds.observe(time.monotonic() - started)
-            self._metrics.fold_batch_messages.observe(len(messages))
-            self._kafka.mirror({work.partition_of[move.origin]: move.next for move in moves})
-            log.debug("folded", messages=len(messages), orders=result.orders)
+    def _fold_succeeded(self, moved: dict[Partition, int], ends: dict[Partition, int], count: int) -> None:
+        self._gathered.folded(count)
+        self._kafka.mirror(moved)
         self._ended |= ends.keys()
+        self._recovered()
 
-    def _guard_rejects(self, work: DecodedBatch) -> dict[str, list[tuple[float, int]]]:
-        """Halt a topic whose rejects exceed the budget, and take its messages out of the batch: they stay in Kafka.
-
-        The rejects of the other topics within the window, to be remembered once the batch is folded.
-        """
-        now, window = time.monotonic(), self._settings.ingest.reject_window_secs
-        for topic in self._halted:
-            work.remove(topic)
-        counts = Counter(reject.message.topic for _, reject in work.rejects)
-        remembered = {}
-        for topic, count in counts.items():
-            recent = [(at, n) for at, n in self._rejects.get(topic, []) if now - at < window]
-            total = sum(n for _, n in recent) + count
-            if total > self._settings.ingest.reject_budget:
-                work.remove(topic)
-                self._halt(
-                    topic,
-                    f"{total} messages within {window:g} s could not be decoded (ingest.reject_budget: "
-                    f"{self._settings.ingest.reject_budget}); see `order-sync rejects list`, mend the cause, restart",
-                )
-            else:
-                remembered[topic] = [*recent, (now, count)]
-        return remembered
-
-    def _halt(self, topic: str, why: str) -> None:
-        if topic in self._halted:
-            return
-        self._halted[topic] = why
-        source = self._sources[topic].name
-        self._metrics.source_halted.labels(source=source).set(1)
-        self._kafka.pause(name for name in self._kafka.assigned if name[0] == topic)
-        log.error("source halted", source=source, topic=topic, why=why)
+    def _fold_failed(self, error: TryAgain) -> None:
+        self._metrics.fold_retries_total.inc()
+        self._back_off(error)
 
     def _back_off(self, error: TryAgain) -> None:
         """Stop fetching and try again later; polling goes on so that the group keeps its member."""
@@ -294,96 +263,54 @@ class IngestLoop:
             return
         limits = self._settings.ingest
         delay = min(limits.retry_max_secs, limits.retry_initial_ms / 1000 * 2 ** min(self._failures - 1, 16))
-        self._not_before = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        self._not_before = time.monotonic() + delay
         self._kafka.pause(self._kafka.assigned)
         self._metrics.ingest_paused.set(1)
-        part = "Kafka" if isinstance(error, BrokerUnavailable) else "Postgres"
-        self._health.set_ready(False, f"{part} is away")
+        self._health.set_ready(False, str(error))
         log.warning("ingest paused", error=str(error), failures=self._failures, retry_in_secs=round(delay, 2))
 
     def _recovered(self) -> None:
         if self._failures:
             self._failures = 0
             log.info("ingest goes on")
-            self._kafka.resume(name for name in self._kafka.assigned if name[0] not in self._halted)
+            self._kafka.resume(self._kafka.assigned)
         self._metrics.ingest_paused.set(0)
 
-    def _count(self, work: DecodedBatch, result: FoldResult) -> None:
-        total = self._metrics.messages_total
-        for (topic, op, outcome, reason), count in work.counts.items():
-            total.labels(topic=topic, op=op, outcome=outcome, reason=reason).inc(count)
-        for outcome, counts in (("folded", result.folded), ("stale", result.stale)):
-            for (origin, op), count in counts.items():
-                total.labels(topic=work.partition_of[origin][0], op=op, outcome=outcome, reason="").inc(count)
-        for topic_id, reject in work.rejects:
-            self._metrics.rejects_total.labels(topic=reject.message.topic, reason=str(reject.reason)).inc()
-            log.warning(
-                "message rejected",
-                topic=reject.message.topic,
-                partition=reject.message.partition,
-                offset=reject.message.offset,
-                topic_id=topic_id,
-                reason=str(reject.reason),
-                detail=reject.detail,
-            )
-        for (topic, oddity), count in work.oddities.items():
-            self._metrics.oddities_total.labels(reason=oddity).inc(count)
-            log.warning("odd messages", topic=topic, oddity=oddity, count=count)
-
     def _keep_house(self) -> None:
-        """Now and then: write down columns that messages showed for the first time, let old rejects go."""
-        now = time.monotonic()
-        if now < self._next_chores:
-            return
-        self._next_chores = now + CHORES_SECS
-        seen = {
-            (source, name, kind)
-            for source, columns in self._decoder.columns_seen().items()
-            for name, kind in columns.items()
-        }
         try:
-            if new := seen - self._columns:
-                self._store.see_columns(sorted(new))
-                self._columns |= new
-                shown: dict[str, set[str]] = {}
-                for source, name, _ in self._columns:
-                    shown.setdefault(source, set()).add(name)
-                for problem in self._check_columns(shown):
-                    if problem not in self._complained:
-                        self._complained.add(problem)
-                        log.error("the mapping names a column that no message has", problem=problem)
-            if gone := self._store.purge_rejects(timedelta(days=self._settings.ingest.reject_keep_days)):
-                log.warning("old rejects removed", count=gone, keep_days=self._settings.ingest.reject_keep_days)
+            self._gate.look(self._store, time.monotonic())
+            self._chores.do(time.monotonic())
         except TryAgain:
             return
 
     def _tell(self) -> None:
         """Lag, readiness, and whether the beginning's backlog is done."""
-        lags: dict[str, float] = {source.topic: 0.0 for source in self._structure.sources.values()}
-        now = time.monotonic()
-        for name in self._kafka.assigned:
-            state = self._partitions.get(name)
-            high = self._kafka.high_watermark(name)
-            if state is None or high is None:
-                continue
-            behind = max(0, high - max(0, state.position.next_offset))
-            self._metrics.consumer_lag_messages.labels(topic=name[0], partition=str(name[1])).set(behind)
-            state.behind_since = (state.behind_since or now) if behind else None
-            if state.behind_since is not None:
-                lags[name[0]] = max(lags.get(name[0], 0.0), now - state.behind_since)
-        for topic, lag in lags.items():
-            self._metrics.consumer_lag_seconds.labels(topic=topic).set(lag)
-        if not self._failures:
-            self._health.set_ready(
-                self._kafka.joined and not self._kafka.waiting and not self._halted,
-                "; ".join(f"{topic}: {why}" for topic, why in self._halted.items()) or "joining the consumer group",
-            )
-        idle = not self._pending.messages and not self._pending.ends and not self._kafka.waiting
+        unsettled = self._standing.unsettled()
         assigned = self._kafka.assigned
-        if assigned and idle and not self._failures and assigned <= self._ended:
+        if assigned and not self._gathered and not unsettled and not self._failures and assigned <= self._ended:
             self.caught_up.set()
+        now = time.monotonic()
+        if now < self._next_tell:
+            return
+        self._next_tell = now + TELL_SECS
+        self._tell_lag(now)
+        if not self._failures:
+            reasons = [*self.halted.values(), *self._troubles.reasons]
+            if unsettled or not self._assignments:
+                reasons.append("joining the consumer group")
+            self._health.set_ready(not reasons, "; ".join(reasons))
 
-    @property
-    def halted(self) -> dict[str, str]:
-        """Topics whose ingest is halted, and why."""
-        return dict(self._halted)
+    def _tell_lag(self, now: float) -> None:
+        """Also of partitions that stand still or are paused: their ends come with the pictures."""
+        mine = self._standing.mine
+        self._lags.keep(mine)
+        for name in mine:
+            state = self._standing.partitions.get(name)
+            position = state.position if state is not None else self._standing.positions.get(name)
+            ends = [end for end in (self._kafka.high_watermark(name), self._picture.ends.get(name)) if end is not None]
+            if position is not None and ends:
+                self._lags.note(name, position.next_offset, max(ends), now)
+        self._longest_lag = self._lags.tell(now)
+        if self._gate.due(self._longest_lag, now):
+            self._next_look = 0.0

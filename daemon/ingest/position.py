@@ -11,15 +11,20 @@ Position: TypeAlias = tuple[int, ...]
 def log_entry(source: dict[str, Any]) -> tuple[str, Position | None, int | None]:
     """Lineage, position and commit time (epoch milliseconds) from an event's `source` block.
 
-    The lineage is what positions compare within: connector kind, server, database, schema, table. The position is None
-    where the block carries none or its kind of log is not known, the time is None where it is absent or zero.
+    The lineage is what positions compare within: connector kind, server, database, schema, table; for a binlog also
+    the name of its files, which another server's may not share. The position is None where the block carries none or
+    its kind of log is not known, the time is None where it is absent or zero. MySQL's and MariaDB's times are whole
+    seconds unless the server writes finer ones next to its GTIDs.
     """
     get = source.get
     kind = get("connector")
     read = _KINDS.get(kind)
     committed = get("ts_ms")
+    lineage = f"{kind}/{get('name')}/{get('db') or ''}/{get('schema') or ''}/{get('table') or ''}"
+    if read is _binlog:
+        lineage = f"{lineage}/{str(get('file')).rpartition('.')[0]}"
     return (
-        f"{kind}/{get('name')}/{get('db') or ''}/{get('schema') or ''}/{get('table') or ''}",
+        lineage,
         read(source) if read is not None else None,
         committed if type(committed) is int and committed > 0 else None,
     )
@@ -31,6 +36,7 @@ def _postgresql(source: dict[str, Any]) -> Position | None:
 
 
 def _binlog(source: dict[str, Any]) -> Position | None:
+    """The number of the file, which grows as files rotate, the place in it, and the row within one event's many."""
     file, offset, row = source.get("file"), source.get("pos"), source.get("row")
     number = file.rpartition(".")[2] if type(file) is str else ""
     if not number.isdecimal() or type(offset) is not int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from daemon.ingest.change import Change, Message, Reject
+from daemon.ingest.change import Change, Message, Reject, Skip
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.fold import StagedRow, Stager
+from daemon.ingest.schema_registry import avro_reader
 from daemon.mapping.model import Mapping
 from daemon.settings import Settings
 from daemon.state.ingest_store import PostgresIngestStore
@@ -22,7 +23,7 @@ def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | Non
     lone tombstone among them is taken as such: what came before it in Kafka is not known here any more.
     """
     store = PostgresIngestStore.under(settings, mapping.version)
-    decoder, stager = Decoder(mapping.structure), Stager(mapping.structure)
+    decoder, stager = Decoder(mapping.structure, avro_reader(settings.kafka)), Stager(mapping.structure)
     counts = {"folded": 0, "stale": 0, "skipped": 0, "rejected": 0}
 
     def attempt(
@@ -31,17 +32,19 @@ def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | Non
         changes: list[tuple[int, Change]] = []
         resolved: list[int] = []
         failed: dict[int, Reject] = {}
+        skipped = 0
         for number, origin, message in page:
             decoded = decoder.decode(message)
             if isinstance(decoded, Reject):
                 failed[number] = decoded
                 continue
             resolved.append(number)
+            skipped += isinstance(decoded, Skip)
             if isinstance(decoded, Change):
-                changes.append((origin, decoded))
+                changes += [(origin, change) for change in (decoded, decoded.then) if change is not None]
         live_since = int((time.time() - settings.ingest.live_age_secs) * 1000)
         counts["rejected"] += len(failed)
-        counts["skipped"] += len(resolved) - len(changes)
+        counts["skipped"] += skipped
         return stager.stage(changes, live_since), resolved, failed
 
     try:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from daemon.ingest.change import Message, RejectReason
-from daemon.ingest.connect_json import ConnectJson, NotJsonError
+from daemon.ingest.beside import not_json
+from daemon.ingest.change import Message, Oddity, RejectReason
+from daemon.ingest.connect_json import AvroReader, ConnectReader, NotJsonError
 from daemon.ingest.plan import Plan, RefusedError, bare_plan, schema_plan
 from daemon.ingest.values import InexactError
 from daemon.mapping.keys import row_key
 from daemon.mapping.structure import Source
 
-IMPOSSIBLE_MESSAGE_KEY = "impossible_message_key"
-
 _NUL = "\x00"  # PostgreSQL stores no text with it
+_ROUTED = "__dbz__physicalTableIdentifier"  # ByLogicalTableRouter adds it to the message key, and to nothing else
 _SCALAR = ""  # the column name of a message key that is no object
 _ZERO_TEXTS = frozenset(("", "AA==", "1970-01-01", "1970-01-01T00:00:00", "00:00:00"))
 
@@ -23,12 +23,12 @@ _ZERO_TEXTS = frozenset(("", "AA==", "1970-01-01", "1970-01-01T00:00:00", "00:00
 class KeyReader:
     """Finds canonical row keys (`daemon.mapping.keys`) of one source."""
 
-    def __init__(self, source: Source, latest_plan: Callable[[], Plan]) -> None:
+    def __init__(self, source: Source, latest_plan: Callable[[], Plan], avro: AvroReader | None = None) -> None:
         self._source = source
         self._columns = source.key
         self._only = source.key[0] if source.key is not None and len(source.key) == 1 else None
         self._latest_plan = latest_plan
-        self._json = ConnectJson(self._plan)
+        self._reader = ConnectReader(self._plan, avro)
 
     def of_row(self, row: dict[str, Any], message: Message) -> str:
         """The key of a converted full image. Raises RefusedError."""
@@ -41,7 +41,7 @@ class KeyReader:
         fields = self._message_fields(message)
         return self._canonical(row if fields.keys() <= row.keys() else fields, tuple(fields), "the message key")
 
-    def of_delete(self, before: Any, message: Message, plan: Plan) -> tuple[str, str | None]:
+    def of_delete(self, before: Any, message: Message, plan: Plan) -> tuple[str, Oddity | None]:
         """The key of a deleted row, and what is odd about the message key. Raises RefusedError.
 
         Under the default replica identity `before` holds zero values, not nulls, in all columns but the identity's:
@@ -68,7 +68,22 @@ class KeyReader:
         row = {name: held[name] for name in self._columns}
         plan.apply(row)
         odd = any(name not in row and is_zero(value) for name, value in fields.items())
-        return self._canonical(row, self._columns, "before"), IMPOSSIBLE_MESSAGE_KEY if odd else None
+        return self._canonical(row, self._columns, "before"), Oddity.IMPOSSIBLE_MESSAGE_KEY if odd else None
+
+    def before_update(self, before: Any, row: dict[str, Any], plan: Plan) -> str | None:
+        """The key that an update's row, not converted yet, had before it; None where it is the same or is not told.
+
+        A change of the primary key is told as a delete and an insert, unless the message key leaves it out.
+        """
+        if self._columns is None or type(before) is not dict:
+            return None
+        if self._only is not None and before.get(self._only) == row.get(self._only):  # nearly always
+            return None
+        held = {name: before.get(name) for name in self._columns}
+        if None in held.values() or all(row.get(name) == value for name, value in held.items()):
+            return None
+        plan.apply(held)
+        return self._canonical(held, self._columns, "before")
 
     def of_tombstone(self, message: Message) -> str | None:
         """The key in the message key; None where it is not the row's key. Raises RefusedError if it is not JSON."""
@@ -101,27 +116,31 @@ class KeyReader:
     def _message_fields(self, message: Message) -> dict[str, Any]:
         if message.key is None:
             raise RefusedError(
-                RejectReason.NO_KEY, f"the message has no key: declare `key:` of source {self._source.name!r}"
+                RejectReason.NO_KEY,
+                f"the message has no key, as of a table without primary key: declare `key:` of source "
+                f"{self._source.name!r}, or set message.key.columns in the connector",
             )
         return self._fields(message.key)
 
     def _fields(self, raw: bytes) -> dict[str, Any]:
         try:
-            payload, plan = self._json.read(raw)
+            payload, plan = self._reader.read(raw)
             fields = self._named(payload)
-            (self._latest_plan() if plan is self._json.bare else plan).apply(fields)
+            (self._latest_plan() if plan is self._reader.bare else plan).apply(fields)
         except InexactError:
-            payload, plan = self._json.read(raw, exact=True)
+            payload, plan = self._reader.read(raw, exact=True)
             fields = self._named(payload)
-            (self._latest_plan() if plan is self._json.bare else plan).apply(fields)
+            (self._latest_plan() if plan is self._reader.bare else plan).apply(fields)
         except NotJsonError:
-            raise RefusedError(
-                RejectReason.NOT_JSON, "the message key is not JSON: set key.converter to Kafka Connect's JsonConverter"
-            ) from None
+            raise not_json(raw, "message key", "key.converter") from None
         return fields
 
     def _named(self, payload: Any) -> dict[str, Any]:
-        return payload if type(payload) is dict else {self._only or _SCALAR: payload}
+        if type(payload) is not dict:
+            return {self._only or _SCALAR: payload}
+        if self._columns is not None and _ROUTED in payload and _ROUTED not in self._columns:
+            del payload[_ROUTED]
+        return payload
 
     def _canonical(self, values: dict[str, Any], columns: tuple[str, ...], place: str) -> str:
         try:

@@ -20,6 +20,10 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86_400
 _INFINITE_TIMESTAMP = 9_223_372_036_825_200_000  # the driver's stand-in for infinity, and all beyond it
 _INFINITE_DATE = 2**31 - 1
+_INFINITE_DATES = {  # PostgreSQL's two, counted from 2000, whose count from 1970 overflows in the connector
+    10_957 - 2**31 - 1: "infinity",
+    10_957 - 2**31: "-infinity",
+}
 _MONTH_MICROS = 2_629_800 * MICROS  # Debezium's average month, 365.25 / 12 days
 _is_canonical_zoned = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d*[1-9])?Z").fullmatch
 _TIMESTAMP = re.compile(r"([+-]?\d{4,9}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d+))?(Z|[+-]\d\d(?::?\d\d)?)?")
@@ -112,7 +116,7 @@ def day(value: Any) -> ColumnValue:
     if type(value) is int:
         if abs(value) >= _INFINITE_DATE:
             return _INFINITIES[value < 0]
-        return _date_text(value)
+        return _INFINITE_DATES.get(value) or _date_text(value)
     match = _matched(_DATE, value, "a date")
     return match if isinstance(match, str) else match[1]
 

@@ -23,6 +23,9 @@ _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _MAX_DIGITS, _MAX_SCALE = 131_072, 16_383  # before and after the point
 _SAFE_DIGITS = 16  # up to 15 digits and a point, a float's shortest text is the number that was written
 _SAFE_INTEGER = 2.0**53
+_UNSIGNED = 2**64
+_DOUBLE_DIGITS = 15
+_WRITTEN_DIGITS = 18  # 17 tell every double; one more for the zero of `.0`
 _JSON_TYPES = {
     str: "a string",
     bool: "a boolean",
@@ -31,6 +34,7 @@ _JSON_TYPES = {
     dict: "an object",
     list: "a list",
 }
+_UNSIGNED_CURE = "declare bigint_unsigned_handling_mode: precise if that is what the connector is set to"
 _PRECISE_CURE = "declare it as numeric(p,s) under `types:`, or set decimal.handling.mode=string in the connector"
 
 
@@ -119,6 +123,34 @@ def integer(value: Any) -> ColumnValue:
     if type(value) is str and value.removeprefix("-").isdecimal() and value.isascii():
         return int(value)
     raise misfit(value, "an integer")
+
+
+def unsigned_integer(value: Any) -> ColumnValue:
+    """A bigint unsigned as bigint.unsigned.handling.mode=long writes it: what a signed one cannot hold is negative."""
+    try:
+        number = integer(value)
+    except UnreadableError as error:
+        raise UnreadableError(f"{error}; {_UNSIGNED_CURE}") from None
+    return number + _UNSIGNED if type(number) is int and number < 0 else number
+
+
+def unscaled_integer(value: Any) -> ColumnValue:
+    """A bigint unsigned as bigint.unsigned.handling.mode=precise writes it: a decimal of scale 0 in base64."""
+    return int(_integer(value)) if type(value) is str else integer(value)
+
+
+def beyond_double(value: Any) -> bool:
+    """Whether a decimal that came as a JSON number has more digits than a double surely keeps (15).
+
+    To be asked of an exactly parsed document. Text of more digits than a double is ever written with is no double's.
+    """
+    if type(value) is list:
+        return any(map(beyond_double, value))
+    if type(value) is not Decimal or not value.is_finite():
+        return False
+    if len(value.as_tuple().digits) > _WRITTEN_DIGITS:
+        return False
+    return max(len(value.normalize(_EXACT).as_tuple().digits), value.adjusted() + 1) > _DOUBLE_DIGITS
 
 
 def boolean(value: Any) -> ColumnValue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from daemon.mapping.column_types import check_type
 from daemon.mapping.functions import FUNCTIONS
@@ -24,7 +25,10 @@ _MODES: dict[str, tuple[str, ...]] = {
     ),
     "interval_handling_mode": ("numeric", "string"),
     "binary_handling_mode": ("bytes", "base64", "base64-url-safe", "hex"),
+    "bigint_unsigned_handling_mode": ("long", "precise"),
 }
+_ADDED = ("add_fields", "add_headers")
+_ADDED_FIELD = re.compile(r"\w+(?:\.\w+)?(?::[^,:]+)?")
 _SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
 _ONE_KEYS = ("source", "match", "on_change", "required")
 _MANY_KEYS = ("source", "match", "where", "sort")
@@ -90,10 +94,38 @@ def read_modes(section: Section, base: ConnectorModes) -> ConnectorModes:
     if table is None:
         return base
     path = f"{section.path}.debezium" if section.path else "debezium"
-    modes = Section(table, path, section.problems, (*_MODES, "unavailable_value_placeholder"))
-    changes = {name: modes.choice(name, choices, getattr(base, name)) for name, choices in _MODES.items()}
+    prefixes = tuple(f"{name}_prefix" for name in _ADDED)
+    modes = Section(
+        table, path, section.problems, (*_MODES, "unavailable_value_placeholder", "unwrapped", *_ADDED, *prefixes)
+    )
+    changes: dict[str, Any] = {
+        name: modes.choice(name, choices, getattr(base, name)) for name, choices in _MODES.items()
+    }
+    changes |= {name: _added(modes, name) or getattr(base, name) for name in _ADDED}
+    changes |= {f"{name}_prefix": _prefix(modes, name, base, changes[name]) for name in _ADDED}
     placeholder = modes.text("unavailable_value_placeholder") or base.unavailable_value_placeholder
-    return replace(base, unavailable_value_placeholder=placeholder, **changes)
+    unwrapped = modes.flag("unwrapped", default=base.unwrapped)
+    return replace(base, unavailable_value_placeholder=placeholder, unwrapped=unwrapped, **changes)
+
+
+def _prefix(modes: Section, added: str, base: ConnectorModes, fields: tuple[str, ...]) -> str:
+    """What stands before the names of added fields. It may be nothing only where the fields are named."""
+    key = f"{added}_prefix"
+    scalar = modes.scalar(key)
+    if scalar is None:
+        return str(getattr(base, key))
+    if not scalar.text and not fields:
+        modes.wrong(key, f"is empty; then name the fields under {added}, or they cannot be told from columns")
+    return scalar.text
+
+
+def _added(modes: Section, key: str) -> tuple[str, ...]:
+    """The fields that ExtractNewRecordState adds, as its option says them: a list, or a text with commas."""
+    added = tuple(part.strip() for text in modes.names(key) for part in text.split(","))
+    for one in added:
+        if not _ADDED_FIELD.fullmatch(one):
+            modes.wrong(key, f"`{one}` is not what the option takes; write op, source.ts_ms or, renamed, lsn:position")
+    return added
 
 
 def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, problems: Problems) -> SourceDraft | None:

@@ -26,7 +26,7 @@ FRESHNESS_BUCKETS = (1, 5, 15, 30, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 
 TOPIC = "topic of the mapping"
 DESTINATION = "destination of the settings"
 LANE = "live | backfill"
-REJECT_REASONS = "not_json | not_debezium | no_key | bad_value | undeclared_type"
+REJECT_REASONS = "not_json | not_avro | not_debezium | no_key | bad_value | undeclared_type"
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,18 @@ class Metrics:
     consumer_lag_seconds = _gauge(
         "How long a partition of the topic has had messages that are not folded yet.", "seconds", topic=TOPIC
     )
-    source_halted = _gauge("1 while ingest of the source is halted and a person is needed.", "1", source="source")
+    source_halted = _gauge(
+        "1 while ingest of the source is halted and a person is needed.",
+        "1",
+        source="source",
+        reason="retention | truncated | recreated | compaction | rejects",
+    )
     ingest_paused = _gauge("1 while ingest has paused all its partitions.", "1")
+    topic_missing = _gauge("1 while a topic of the mapping is not there.", "1", topic=TOPIC)
+    kafka_trouble = _gauge(
+        "Topics, or 1, that Kafka keeps from us for now.", "1", kind="unreachable | identity | group | describe | read"
+    )
+    gate_targets = _gauge("Partitions that hold delivery until they have caught up.", "partitions")
     orders = _gauge(
         "Orders that are not clean, by state.",
         "orders",

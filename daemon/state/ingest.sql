@@ -37,13 +37,14 @@ select distinct on (topic) topic, topic_id from origin where topic = any(%(topic
 
 -- name: register_origins
 -- Partitions that this state meets for the first time start at their beginning (-1): 0 would mean that offset 0 itself
--- is still to come, and is a gap where Kafka no longer has it. A topic that is known by other ids only was recreated:
--- a person says where to go on.
+-- is still to come, and is a gap where Kafka no longer has it. A topic of which something was read by other ids only was
+-- recreated: a person says where to go on.
 with new as (
     insert into origin (topic, topic_id, partition)
     select a.topic, a.topic_id, a.partition
     from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
-    where (not exists (select from origin o where o.topic = a.topic)
+    where (not exists (select from origin o join kafka_position p on p.origin = o.id
+                       where o.topic = a.topic and p.next_offset > 0)
            or exists (select from origin o where o.topic = a.topic and o.topic_id = a.topic_id))
       -- Asked often: no number is used up by those that are known.
       and not exists (
@@ -93,16 +94,17 @@ select count(*) from kafka_position where target_until > clock_timestamp() and h
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
 insert into source_row as r
     (source, generation, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen,
-     unknown, columns)
+     unknown, kin, columns)
 select s.source, g.generation, key, root, parent, refs::bigint[], deleted, lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
-       first_seen, unknown::text[], columns::jsonb
+       first_seen, unknown::text[], kin, columns::jsonb
 from unnest(
     %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
     %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
-    %(first_seen)b::bigint[], %(unknown)b::text[], %(columns)b::text[]
-) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, columns)
+    %(first_seen)b::bigint[], %(unknown)b::text[], %(kin)b::text[], %(columns)b::text[]
+) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, kin,
+        columns)
 join source g on g.id = s.source
 on conflict (source, key) do update set
     deleted    = case when excluded.unknown = '{*}' then r.deleted else excluded.deleted end,
@@ -133,8 +135,14 @@ on conflict (source, key) do update set
                      when r.deleted or r.unknown = '{*}' then excluded.unknown
                      else (select nullif(array_agg(name), '{}') from unnest(excluded.unknown) name where not r.columns ? name)
                  end,
+    kin        = case
+                     when excluded.unknown = '{*}' or (excluded.kin is null and excluded.unknown <> '{}' and not r.deleted)
+                         then r.kin
+                     else excluded.kin
+                 end,
     columns    = case
                      when excluded.unknown is null then excluded.columns
+                     when excluded.unknown = '{}' and r.unknown = '{*}' then '{}'
                      when excluded.unknown = '{*}' or excluded.unknown = '{}' then r.columns
                      when r.deleted or r.unknown = '{*}' then excluded.columns
                      else excluded.columns || coalesce(
@@ -160,14 +168,17 @@ returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
 select pg_advisory_xact_lock(hashtext('order-sync mirror'), hashtext(current_schema()))
 
 -- name: carry_over_key_change
--- The row of a new primary key takes the values its event left out from the row of the old key.
+-- The row of a new primary key takes the values that its event left out from the row that was deleted for it, whichever
+-- of the two is folded first. A row of the old key that still lives may be behind, or be another one already.
 update source_row n
 set columns = n.columns || coalesce(
         (select jsonb_object_agg(name, value) from jsonb_each(o.columns) as c (name, value) where name = any(n.unknown)), '{}'),
     unknown = (select nullif(array_agg(name), '{}') from unnest(n.unknown) name where not o.columns ? name)
 from unnest(%(source)b::smallint[], %(key)b::text[], %(old_key)b::text[]) as s (source, key, old_key)
 join source_row o on o.source = s.source and o.key = s.old_key
-where n.source = s.source and n.key = s.key and n.unknown is not null and n.unknown <> '{*}' and o.unknown is distinct from '{*}'
+where n.source = s.source and n.key = s.key and n.kin = o.key and o.kin = n.key and o.deleted and not n.deleted
+  and n.unknown <> '{*}' and o.columns ?| n.unknown
+returning n.source, n.key, n.root
 
 -- name: resolve_roots
 -- Rows that hang below another owned row take its root, once that is known.

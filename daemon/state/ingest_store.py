@@ -353,9 +353,11 @@ class PostgresIngestStore:
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
             applied = self._upsert(cursor, rows, touched, changed, result)
-            if moved := [row for row in applied if row.old_key is not None and row.unknown]:
+            if halves := [
+                row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
+            ]:
                 cursor.execute(_SQL["lock_mirror"])
-                self._carry_over(cursor, moved)
+                self._carry_over(cursor, halves, touched, changed)
         if changed:
             cursor.execute(_SQL["lock_mirror"])
             of_lane = {lane: {n: r for n, r in changed.items() if r.backfill == bool(lane)} for lane in Lane}
@@ -508,18 +510,31 @@ class PostgresIngestStore:
             "committed": [row.mark.committed_ms for row in rows],
             "first_seen": [row.first_seen_ms for row in rows],
             "unknown": [_unknown(row) for row in rows],
+            "kin": [row.new_key or (row.old_key if row.unknown else None) for row in rows],
             "columns": [columns_json(row.columns) for row in rows],
         }
 
-    def _carry_over(self, cursor: Cursor, rows: Sequence[StagedRow]) -> None:
+    def _carry_over(
+        self,
+        cursor: Cursor,
+        halves: Sequence[StagedRow],
+        touched: _Touched,
+        changed: dict[tuple[str, str], StagedRow],
+    ) -> None:
+        pairs = {(row.source, row.new_key or row.key): (row.old_key or row.key, row) for row in halves}
         cursor.execute(
             _SQL["carry_over_key_change"],
             {
-                "source": [self._sources[row.source] for row in rows],
-                "key": [row.key for row in rows],
-                "old_key": [row.old_key for row in rows],
+                "source": [self._sources[source] for source, _ in pairs],
+                "key": [key for _, key in pairs],
+                "old_key": [old_key for old_key, _ in pairs.values()],
             },
         )
+        for number, key, root in cursor.fetchall():
+            name = (self._names[number], key)
+            row = pairs[name][1]
+            changed.setdefault(name, row)
+            touched.add(root, Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms)
 
     def _resolve(
         self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
@@ -678,7 +693,7 @@ def _array(numbers: Sequence[int]) -> str:
 
 
 def _unknown(row: StagedRow) -> str | None:
-    if row.keep_columns:
+    if row.new_key is not None:
         return "{}"
     if not row.unknown:
         return None

@@ -7,41 +7,30 @@ delivery keeps the records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TypeAlias
 
 from daemon.errors import PositionsMoved
 from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
 from daemon.mapping.structure import Structure
 from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, TopicPartition
+from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
 
 MarkOrder = Callable[[str, Lane, "int | None"], None]
 """(order key, lane, commit time in epoch milliseconds)"""
 
-
-@dataclass(slots=True)
-class MemoryRow:
-    """A row of the mirror."""
-
-    columns: dict[str, Any]
-    unknown: tuple[str, ...]
-    deleted: bool
-    root: str | None
-    parent: str | None
-    refs: tuple[int, ...]
-    mark: Mark
-    first_seen_ms: int | None
-    generation: int = 0
+_Touched: TypeAlias = dict[str, list[tuple[Lane, "int | None"]]]
+"""Why each order becomes due: (lane, commit time in epoch milliseconds) of every change that touches it."""
 
 
 class MemoryIngestStore:
     """`IngestStore` over dicts. One transaction at a time, whole or not at all."""
 
     def __init__(self, mark: MarkOrder) -> None:
-        self.rows: dict[tuple[str, str], MemoryRow] = {}
+        self.rows = MemoryRows()
         self.rejects: list[tuple[str, Reject]] = []
         self.columns: set[tuple[str, str, str]] = set()
         self._positions: dict[TopicPartition, Position] = {}
@@ -51,10 +40,14 @@ class MemoryIngestStore:
         self._next: dict[int, int] = {}
         self._targets: dict[int, int] = {}
         self._mark = mark
-        self._structure: Structure | None = None
+        self._owners: dict[str, str] = {}
+        self._children: dict[str, list[str]] = {}
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:  # noqa: ARG002 - they are `mark`'s affair
-        self._structure = structure
+        self._owners = {name: source.owner.target for name, source in structure.sources.items() if source.owner}
+        self._children = {}
+        for child, owner in self._owners.items():
+            self._children.setdefault(owner, []).append(child)
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         found = {}
@@ -66,11 +59,16 @@ class MemoryIngestStore:
                     replace(known, topic_id=partition.topic_id) if known.topic == asked.topic else known: position
                     for known, position in self._positions.items()
                 }
-            elif incarnations and partition.topic_id not in incarnations:
+            elif partition.topic_id not in incarnations and self._was_read(asked.topic):
                 continue
             origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
             found[asked] = Position(origin, self._next.setdefault(origin, -1))
         return found
+
+    def _was_read(self, topic: str) -> bool:
+        return any(
+            self._next[position.origin] > 0 for known, position in self._positions.items() if known.topic == topic
+        )
 
     def reset(self, partition: TopicPartition, next_offset: int) -> None:
         """What an operator does: go on from here, whatever the topic's incarnation."""
@@ -109,16 +107,21 @@ class MemoryIngestStore:
                     f"origin {move.origin}: expected {move.expected}, not {self._next.get(move.origin)}"
                 )
         result = FoldResult()
-        touched: dict[str, list[tuple[Lane, int | None]]] = {}
-        changed: dict[tuple[str, str], StagedRow] = {}
+        touched: _Touched = {}
+        changed: dict[Name, StagedRow] = {}
         for rows in batch.rounds:
-            for row in [row for row in rows if self._upsert(row, result, touched, changed)]:
-                self._carry_over((row.source, row.key), row)
-        self._resolve(touched, changed)
+            applied = [row for row in rows if self._upsert(row, result, touched, changed)]
+            for row in applied:
+                if row.old_key is not None:
+                    self._take_over((row.source, row.key), row.old_key)
+            for row in applied:
+                if row.new_key is not None:
+                    self._hand_over(row, row.new_key, touched, changed)
+        of_lane = {lane: {name: row for name, row in changed.items() if row.backfill == bool(lane)} for lane in Lane}
         for lane in Lane:
-            self._refresh(
-                touched, [name for name, row in changed.items() if row.backfill == (lane is Lane.BACKFILL)], lane
-            )
+            self._resolve(of_lane[lane], touched)
+        for lane in Lane:
+            self._refresh(of_lane[lane], lane, touched)
         for order, touches in touched.items():
             commits = [commit for _, commit in touches if commit is not None]
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
@@ -143,13 +146,7 @@ class MemoryIngestStore:
     def close(self) -> None:
         pass
 
-    def _upsert(
-        self,
-        row: StagedRow,
-        result: FoldResult,
-        touched: dict[str, list[tuple[Lane, int | None]]],
-        changed: dict[tuple[str, str], StagedRow],
-    ) -> bool:
+    def _upsert(self, row: StagedRow, result: FoldResult, touched: _Touched, changed: dict[Name, StagedRow]) -> bool:
         """Whether the row was not stale."""
         name = (row.source, row.key)
         stored = self.rows.get(name)
@@ -160,7 +157,7 @@ class MemoryIngestStore:
             return False
         result.folded.update((row.mark.origin, op) for op in row.ops)
         new = _folded(row, stored, generation)
-        self.rows[name] = new
+        self.rows.put(name, new)
         same = stored is not None and (stored.columns, stored.unknown, stored.deleted, stored.root, stored.parent) == (
             new.columns,
             new.unknown,
@@ -174,40 +171,56 @@ class MemoryIngestStore:
                 _touch(touched, root, [row])
         return True
 
-    def _carry_over(self, name: tuple[str, str], row: StagedRow) -> None:
-        new = self.rows[name]
-        old = self.rows.get((row.source, row.old_key)) if row.old_key is not None else None
-        if old is not None and new.unknown and ALL_UNKNOWN not in (new.unknown, old.unknown):
-            new.columns |= {column: old.columns[column] for column in new.unknown if column in old.columns}
-            new.unknown = tuple(column for column in new.unknown if column not in old.columns)
+    def _take_over(self, name: Name, old_key: str) -> None:
+        """Give the row of a new key what it lacks, if the row of the old key was deleted for it already."""
+        row = self.rows[name]
+        if not row.unknown:
+            return
+        old = self.rows.get((name[0], old_key))
+        if old is not None and old.deleted and old.heir == name[1]:
+            self.rows.put(name, _filled(row, old))
+        else:
+            self.rows.put(name, replace(row, awaits=(old_key, name[1])))
 
-    def _resolve(
-        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: dict[tuple[str, str], StagedRow]
-    ) -> None:
-        assert self._structure is not None  # noqa: S101 - opened before it folds
-        moved = True
-        while moved:
-            moved = False
-            for (source, _), row in self.rows.items():
-                owner = self._structure.sources[source].owner
-                if owner is None or row.parent is None:
-                    continue
-                parent = self.rows.get((owner.target, row.parent))
-                if parent is not None and parent.root is not None and parent.root != row.root:
-                    for root in {row.root, parent.root} - {None}:
-                        _touch(touched, root, changed.values())
-                    row.root, moved = parent.root, True
+    def _hand_over(self, row: StagedRow, new_key: str, touched: _Touched, changed: dict[Name, StagedRow]) -> None:
+        """Give what a row that was deleted for a new key knows to those that wait for it."""
+        old = self.rows[row.source, row.key]
+        for name in self.rows.awaiting(row.source, row.key, new_key):
+            new = _filled(self.rows[name], old)
+            self.rows.put(name, new)
+            if not new.deleted:
+                changed.setdefault(name, row)
+                _touch(touched, new.root, [row])
 
-    def _refresh(
-        self, touched: dict[str, list[tuple[Lane, int | None]]], changed: Sequence[tuple[str, str]], lane: Lane
-    ) -> None:
+    def _resolve(self, changed: Mapping[Name, StagedRow], touched: _Touched) -> None:
+        """Give changed rows below other owned rows their root, and theirs below them, until nothing moves any more."""
+        moving: Iterable[Name] = [*changed, *(below for name in changed for below in self._below(name))]
+        while moving:
+            moved = [name for name in moving if self._follows(name, changed, touched)]
+            moving = [below for name in moved for below in self._below(name)]
+
+    def _below(self, name: Name) -> list[Name]:
+        return [row for child in self._children.get(name[0], ()) for row in self.rows.below(child, name[1])]
+
+    def _follows(self, name: Name, changed: Mapping[Name, StagedRow], touched: _Touched) -> bool:
+        """Whether the row took over another root from the row that it hangs below."""
+        row = self.rows[name]
+        above = self.rows.get((self._owners[name[0]], row.parent)) if row.parent is not None else None
+        if above is None or above.root in (None, row.root):
+            return False
+        self.rows.put(name, replace(row, root=above.root))
+        for root in (row.root, above.root):
+            _touch(touched, root, changed.values())
+        return True
+
+    def _refresh(self, changed: Iterable[Name], lane: Lane, touched: _Touched) -> None:
         hashes = {row_hash(*name) for name in changed}
-        roots: set[str] = set()
+        roots: dict[str, None] = {}
         seen: set[int] = set()
         while hashes - seen:
-            seen |= hashes
-            found = {name: row for name, row in self.rows.items() if hashes & set(row.refs)}
-            roots |= {row.root for row in found.values() if row.root is not None}
+            new, seen = hashes - seen, seen | hashes
+            found = self.rows.that_look_up(sorted(new))
+            roots |= {root: None for name in found if (root := self.rows[name].root) is not None}
             hashes = {row_hash(*name) for name in found}
         for root in roots:
             touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
@@ -216,40 +229,53 @@ class MemoryIngestStore:
 def _folded(row: StagedRow, stored: MemoryRow | None, generation: int) -> MemoryRow:
     """The row after a change that is not stale."""
     if row.kind is Kind.UPSERT:
-        usable = stored is not None and not stored.deleted and stored.unknown != ALL_UNKNOWN
-        before = stored.columns if stored is not None and usable else {}
-        columns = row.columns | {name: before[name] for name in row.unknown if name in before}
-        unknown = tuple(name for name in row.unknown if name not in before)
-        root = row.root
-        if stored is not None and root is None and row.parent is not None and stored.parent == row.parent:
-            root = stored.root
-        new = MemoryRow(columns, unknown, False, root, row.parent, row.refs, row.mark, row.first_seen_ms)
+        new = _upserted(row, stored)
     elif row.kind is Kind.UNKNOWN:
         # Its own offset stays open, so that it can be folded after all once it can be decoded.
-        before_it = replace(row.mark, offset=row.mark.offset - 1)
-        new = MemoryRow({}, ALL_UNKNOWN, False, row.root, None, (), before_it, None)
-        if stored is not None:
-            new.columns, new.deleted = stored.columns, stored.deleted
-            new.root, new.parent, new.refs = stored.root, stored.parent, stored.refs
+        mark = replace(row.mark, offset=row.mark.offset - 1)
+        empty = MemoryRow({}, ALL_UNKNOWN, False, row.root, None, (), mark, None)
+        new = replace(stored or empty, unknown=ALL_UNKNOWN, mark=mark, first_seen_ms=None, awaits=None)
     else:
         new = MemoryRow({}, (), True, row.root, None, (), row.mark, None)
         if stored is not None:
-            new.root, new.parent = stored.root, stored.parent
-            new.columns = stored.columns if row.keep_columns else {}
+            new = replace(new, root=stored.root, parent=stored.parent)
+            if row.new_key is not None and stored.unknown != ALL_UNKNOWN:
+                new = replace(new, columns=stored.columns, awaits=stored.awaits)
+        new = replace(new, heir=row.new_key)
     if stored is not None:
         seen = [ms for ms in (stored.first_seen_ms, new.first_seen_ms) if ms is not None]
-        new.first_seen_ms = min(seen, default=None)
+        new = replace(new, first_seen_ms=min(seen, default=None))
         if row.mark.position is None and stored.generation == generation:
-            new.mark = Mark(
-                new.mark.origin, new.mark.offset, stored.mark.lineage, stored.mark.position, stored.mark.committed_ms
-            )
+            old = stored.mark
+            new = replace(new, mark=Mark(new.mark.origin, new.mark.offset, old.lineage, old.position, old.committed_ms))
     if row.kind is Kind.TOMBSTONE:
-        new.mark = Mark(row.mark.origin, row.mark.offset, None, CLEARED, None)
-    new.generation = generation
-    return new
+        new = replace(new, mark=Mark(row.mark.origin, row.mark.offset, None, CLEARED, None))
+    return replace(new, generation=generation)
 
 
-def _touch(touched: dict[str, list[tuple[Lane, int | None]]], root: str | None, rows: Iterable[StagedRow]) -> None:
+def _upserted(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
+    kept = stored is not None and stored.heir is not None and row.old_key is None
+    usable = stored is not None and (kept or not stored.deleted) and stored.unknown != ALL_UNKNOWN
+    before = stored.columns if stored is not None and usable else {}
+    columns = row.columns | {name: before[name] for name in row.unknown if name in before}
+    unknown = tuple(name for name in row.unknown if name not in before)
+    root = row.root
+    if stored is not None and root is None and row.parent is not None and stored.parent == row.parent:
+        root = stored.root
+    new = MemoryRow(columns, unknown, False, root, row.parent, row.refs, row.mark, row.first_seen_ms)
+    return replace(new, awaits=stored.awaits) if stored is not None and usable and unknown else new
+
+
+def _filled(row: MemoryRow, old: MemoryRow) -> MemoryRow:
+    """The row with what it lacks and the row of its old key knows; for the rest it waits like that one."""
+    if row.deleted:
+        return replace(row, columns=old.columns | row.columns, awaits=old.awaits)
+    columns = row.columns | {name: old.columns[name] for name in row.unknown if name in old.columns}
+    unknown = tuple(name for name in row.unknown if name not in old.columns)
+    return replace(row, columns=columns, unknown=unknown, awaits=old.awaits if unknown else None)
+
+
+def _touch(touched: _Touched, root: str | None, rows: Iterable[StagedRow]) -> None:
     if root is not None:
         touches = touched.setdefault(root, [])
         touches += [(Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms) for row in rows]

@@ -60,7 +60,10 @@ def _apply(connection: psycopg.Connection[tuple[object, ...]], settings: Postgre
         applied = applied_migrations(cursor, settings.schema_name)
         _refuse_newer(applied, known)
         if not applied:
-            cursor.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(settings.schema_name)))
+            # `if not exists` would ask for the right to create a schema even where one was made for us.
+            cursor.execute("select to_regnamespace(%s) is null", [f'"{settings.schema_name}"'])
+            if cursor.fetchone() == (True,):
+                cursor.execute(sql.SQL("create schema {}").format(sql.Identifier(settings.schema_name)))
             cursor.execute(
                 "create table schema_migration"
                 " (number integer primary key, applied_at timestamptz not null default clock_timestamp())"

@@ -69,6 +69,18 @@ where (r.counts_until > clock_timestamp() - interval '1 hour' or r.counts_until 
 group by 1, 2
 order by 1, 2
 
+-- name: halted_partitions
+select o.topic, o.partition, p.next_offset, p.halted as why, p.halted_at
+from kafka_position p join origin o on o.id = p.origin
+where p.halted is not null order by 1, 2
+
+-- name: gate
+-- Partitions that hold delivery until they have reached their target; until: null where nothing but that ends it.
+select o.topic, o.partition, p.next_offset, p.target, p.target_since as since,
+       nullif(p.target_until, 'infinity') as until
+from kafka_position p join origin o on o.id = p.origin
+where p.target_until > clock_timestamp() and p.halted is null order by 1, 2
+
 -- name: open_rejects
 select topic, reason, count(*) as rejects, min(rejected_at) as first_at, max(rejected_at) as last_at
 from rejected_message
@@ -90,6 +102,10 @@ select s.name as source, c.name, c.type, c.first_seen, c.last_seen
 from source_column c
 join source s on s.id = c.source
 order by 1, 2, c.last_seen desc, 3
+
+-- name: lineages
+-- connector/server/database/schema/table of every table that changes were read of; a few each.
+select identity from lineage order by identity
 
 -- name: order_records
 -- One order at every destination, by our key or the vendor's id.

@@ -28,13 +28,19 @@ class IngestStateSuite:
 
     def test_a_recreated_topic_is_left_out_until_a_person_says_where_to_go_on(self, rig: Rig) -> None:
         """No partition of it has a position, old or new ones; after a reset all have."""
-        rig.store.positions([at(0), at(1)])
+        move(rig, at(0), 5)
         assert rig.store.positions([at(0, "two"), at(2, "two"), at(0, "x", "t.other")]).keys() == {
             at(0, "x", "t.other")
         }
         rig.reset(at(0, "two"), 7)
         found = rig.store.positions([at(0, "two"), at(2, "two")])
         assert [found[at(n, "two")].next_offset for n in (0, 2)] == [7, -1]
+
+    def test_a_recreated_topic_of_which_nothing_was_read_is_no_gap(self, rig: Rig) -> None:
+        """Empty topics are made anew when a connector is set up; nothing can be missing."""
+        move(rig, at(0), 0)
+        rig.store.positions([at(1)])
+        assert rig.store.positions([at(0, "two")])[at(0, "two")].next_offset == -1
 
     def test_a_new_partition_of_a_known_topic_starts_at_its_beginning(self, rig: Rig) -> None:
         """Partitions are added to topics; that is no gap."""

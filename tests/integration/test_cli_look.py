@@ -176,6 +176,29 @@ def test_status_shows_destination_requests_and_rejects(project: Project, sql: ps
     assert found["kafka"].startswith("unknown: Kafka 127.0.0.1:1: ")
 
 
+def test_status_shows_what_stands_still_and_what_holds_delivery(project: Project, sql: psycopg.Connection) -> None:
+    """A halted partition with its reason, and targets with their end; a rebuild's has none. Otherwise nothing of it."""
+    assert "Delivery is held" not in project("status", "--no-lag").out
+    sql.execute(
+        "insert into origin (topic, topic_id, partition) select 'shop.taxes', 'x', n from generate_series(0, 2) n"
+    )
+    sql.execute(
+        "insert into kafka_position (origin, next_offset, halted, halted_at, target, target_since, target_until)"
+        " select id, 5, case partition when 0 then 'offset 5 is gone' end, now(), 9, now(),"
+        " case partition when 2 then 'infinity' else now() + interval '1 hour' end from origin"
+        " where topic = 'shop.taxes'"
+    )
+    found = project("status", "--no-lag", "--json").json()
+    assert [(row["partition"], row["why"]) for row in found["halted"]] == [(0, "offset 5 is gone")]
+    assert [(row["partition"], row["target"], row["until"] is None) for row in found["gate"]] == [
+        (1, 9, False),
+        (2, 9, True),
+    ]
+    text = project("status", "--no-lag").out
+    assert "offset 5 is gone" in text
+    assert "Delivery is held until a backlog is folded" in text
+
+
 def test_status_tells_the_lag(project: Project, sql: psycopg.Connection, broker: Any, topics: Any) -> None:
     """End of each partition less the position; a topic that is gone has no end."""
     topic = topics("orders", partitions=1)

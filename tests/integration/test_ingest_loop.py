@@ -142,6 +142,12 @@ def counts(look: psycopg.Connection) -> dict[str, int]:
     return dict(zip(("folded", "stale", "skipped", "rejected", "consumed"), row, strict=True))
 
 
+def behind(running: Running) -> float:
+    """Messages that are not folded yet, as the metric tells."""
+    [family] = running.metrics.consumer_lag_messages.collect()
+    return sum(sample.value for sample in family.samples)
+
+
 def is_exact(look: psycopg.Connection) -> bool:
     """Whether the mirror holds the truth of the recording, but for the carts that TRUNCATE left."""
     mirror = Mirror(CORPUS, None, look)  # type: ignore[arg-type]
@@ -222,7 +228,7 @@ def test_a_rebalance_loses_and_doubles_nothing(
 def test_postgres_away_pauses_ingest_and_loses_nothing(
     tmp_path: Path, broker: Any, topics: Callable[..., str], eventually: Callable[..., None]
 ) -> None:
-    """The server is killed with messages waiting: unready meanwhile, then everything is folded by itself."""
+    """The server is killed with messages waiting: unready, with a lag that is told, until all is folded by itself."""
     with PostgresServer(tmp_path) as server:
         server.create_database("state")
         postgres = Postgres(dsn=server.dsn("state"))
@@ -236,11 +242,16 @@ def test_postgres_away_pauses_ingest_and_loses_nothing(
             server.kill()
             line.produce(CORPUS.of_tables()[600:])
             eventually(lambda: not running.ready(), timeout=TIMEOUT, what="the loop to become unready")
+            value = running.metrics.registry.get_sample_value
+            assert value("order_sync_ingest_paused") == 1
+            eventually(lambda: behind(running) > 0, timeout=TIMEOUT, what="the lag of what is paused")
             server.start()
             with closing(server.connect("state")) as connection:
                 connection.execute("set search_path to order_sync")
                 eventually(lambda: counts(connection)["consumed"] == len(CORPUS.of_tables()), timeout=TIMEOUT)
                 eventually(running.ready, timeout=TIMEOUT)
+                eventually(lambda: behind(running) == 0, timeout=TIMEOUT, what="no lag")
+                assert value("order_sync_ingest_paused") == 0
                 assert is_exact(connection)
 
 

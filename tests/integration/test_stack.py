@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from daemon.demo import postgres as postgres_module
 from daemon.demo.process import RigError, free_port
-from daemon.demo.stack import Broker, Connect, PostgresServer, postgres_connector
+from daemon.demo.stack import Broker, Connect, PostgresServer, await_confirmation, postgres_connector
 
 ORPHAN = """
 import sys
@@ -200,6 +200,7 @@ def test_connect_goes_on_after_kill_9(tmp_path: Path) -> None:
             connect.start_connector(properties)
             oms.execute("insert into t values (2, 3.50)")
             first = _read(broker.bootstrap, "oms.public.t", 3, 2)
+            await_confirmation(server, "oms")  # without stored offsets it would read all rows anew, and no delete
             connect.kill()
             oms.execute("delete from t where id = 1")
             connect.start()

@@ -196,7 +196,7 @@ def test_a_rejected_message_is_kept_and_holds_up_nothing(
 
 
 def test_another_structure_is_refused_with_the_cure(daemon: Daemon, sandbox: RunningSandbox) -> None:
-    """Rows folded under one structure are not read under another: exit 2; an edited expression is no such change."""
+    """Rows folded with one type are not read with another: exit 2, naming the rebuild; expressions may change."""
     daemon.produce()
     assert daemon.run("--until-caught-up")[0] == 3
     daemon.edit("order_tags: order.tags or []", "order_tags: \"['recorded']\"")
@@ -205,7 +205,7 @@ def test_another_structure_is_refused_with_the_cure(daemon: Daemon, sandbox: Run
     process = daemon.start("--until-caught-up")
     _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
-    assert "set postgres.schema_name and kafka.group_id to new names" in said
+    assert "run `order-sync rebuild --source orders` with this mapping" in said
 
 
 def test_a_column_that_no_message_has_is_named(daemon: Daemon, sandbox: RunningSandbox) -> None:

@@ -29,20 +29,6 @@ def message(topic: str, offset: int, value: bytes | None = b"junk") -> Message:
     return Message(topic, 0, offset, None, b'{"id":1}', value, None)
 
 
-def test_a_removed_topic_does_not_move_even_where_its_end_was_reached(
-    states: dict[tuple[str, int], PartitionState],
-) -> None:
-    """A halted topic's messages stay in Kafka: neither they nor the end behind them move its position."""
-    batch = DecodedBatch(Decoder(STRUCTURE), states)
-    for offset in range(10):
-        batch.add(message("t.orders", offset))
-    batch.add(message("t.lines", 0))
-    batch.remove("t.orders")
-    moves = batch.moves({("t.orders", 0): 10, ("t.lines", 0): 1})
-    assert [(move.origin, move.expected, move.next, move.rejected) for move in moves] == [(2, -1, 1, 1)]
-    assert len(batch.rejects) == 1
-
-
 def test_an_end_moves_a_position_past_offsets_without_messages(
     states: dict[tuple[str, int], PartitionState],
 ) -> None:

@@ -14,14 +14,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.ingest.change import Change, Decoded, Kind, Message, Reject, RejectReason, Skip, SkipReason
+from daemon.ingest.change import (
+    UNCOUNTED,
+    Change,
+    Decoded,
+    Kind,
+    Message,
+    Oddity,
+    Reject,
+    RejectReason,
+    Skip,
+    SkipReason,
+)
 from daemon.ingest.debezium import Decoder
 from daemon.mapping.structure import ConnectorModes, Role, Source, Structure
 
 TOPIC = "oms.public.orders"
 POSTGRES = {"connector": "postgresql", "name": "oms", "db": "shop", "schema": "public", "table": "orders"}
+CLOUD_EVENT = {
+    "id": "name:oms;lsn:1",
+    "source": "/debezium/postgresql/oms",
+    "specversion": "1.0",
+    "type": "io.debezium.connector.postgresql.DataChangeEvent",
+    "data": {"before": None, "after": {"id": 1}, "op": "c"},
+}
 PLACEHOLDER = "__debezium_unavailable_value"
 STRING = ConnectorModes(decimal_handling_mode="string")
+DOUBLE = ConnectorModes(decimal_handling_mode="double")
 
 
 def source(key: tuple[str, ...] | None = ("id",), **fields: Any) -> Source:
@@ -295,6 +314,18 @@ def test_positions_are_numbers_of_the_connectors_log(block: dict[str, Any], posi
     assert got.position == position
 
 
+def test_a_log_that_is_not_known_is_said_once() -> None:
+    """Changes of other connectors fold in Kafka's order alone; incremental snapshots have no position by nature."""
+    subject = decoder()
+    block = {"connector": "oracle", "scn": "123", "lsn": None}
+    incremental = event("r", after={"id": 1}, source={"snapshot": "incremental", "lsn": None})
+    other = event(after={"id": 1}, source=block)
+    assert change(subject.decode(message(incremental))).oddity is None
+    first, second = (replace(message(other), offset=offset) for offset in (1, 2))
+    told = [change(subject.decode(sent)).oddity for sent in (first, second, first)]
+    assert told == [Oddity.NO_LOG_POSITION, None, Oddity.NO_LOG_POSITION]
+
+
 @pytest.mark.parametrize("time", [0, None, "x"])
 def test_a_commit_time_that_says_nothing_is_unknown(time: Any) -> None:
     """Zero and null are no times."""
@@ -312,6 +343,8 @@ def test_a_commit_time_that_says_nothing_is_unknown(time: Any) -> None:
             {"source": POSTGRES, "ts_ms": 1, "databaseName": "s", "ddl": "x", "tableChanges": []},
             SkipReason.SCHEMA_CHANGE,
         ),
+        (event("c", after={"id": "a", "type": "snapshot-window-open", "data": None}), SkipReason.SIGNAL),
+        (event("c", after={"id": "b", "type": "execute-snapshot", "data": "{}"}), SkipReason.SIGNAL),
     ],
 )
 def test_messages_about_no_row_are_skipped_by_name(value: Any, reason: SkipReason) -> None:
@@ -331,8 +364,11 @@ def test_messages_about_no_row_are_skipped_by_name(value: Any, reason: SkipReaso
         (b'{"a":"\\ud800"}', RejectReason.NOT_JSON, "JsonConverter"),
         (b"[" * 100_000, RejectReason.NOT_JSON, "JsonConverter"),
         ([1], RejectReason.NOT_DEBEZIUM, "a list"),
-        ({"id": 1, "__deleted": "false"}, RejectReason.NOT_DEBEZIUM, "ExtractNewRecordState"),
+        (b"\x00\x00\x00\x00\x07abc", RejectReason.NOT_JSON, "kafka.schema_registry_url"),
+        (b'\x00\x00\x00\x00\x07{"a":1}', RejectReason.NOT_JSON, "JSON Schema"),
+        ({"id": 1}, RejectReason.NOT_DEBEZIUM, "`unwrapped: true`"),
         ({"id": 1, "op": "u", "source": "web"}, RejectReason.NOT_DEBEZIUM, "no Debezium envelope"),
+        (CLOUD_EVENT, RejectReason.NOT_DEBEZIUM, "CloudEvent"),
         (event("z"), RejectReason.NOT_DEBEZIUM, "'op'"),
         (event("u"), RejectReason.NOT_DEBEZIUM, "'after'"),
         (event(after={"id": 7, "total": "seven"}), RejectReason.BAD_VALUE, "column 'total' (numeric(12,2))"),
@@ -397,11 +433,123 @@ def test_no_digit_of_a_json_number_is_lost(text: str, types: dict[str, str], kep
 
 
 def test_text_that_postgres_cannot_store_is_refused() -> None:
-    """MySQL text may hold U+0000; in a batch it would fail all other rows."""
+    """MySQL text may hold U+0000; in a batch it would fail all other rows. Dropping the column is a cure."""
     block = {"connector": "mysql", "file": "b.1", "pos": 1}
-    got = reject(decoder().decode(message(event(after={"id": 1, "note": "a\0b"}, source=block), {"id": 1})))
+    sent = message(event(after={"id": 1, "note": "a\0b"}, source=block), {"id": 1})
+    got = reject(decoder().decode(sent))
     assert (got.reason, got.key) == (RejectReason.BAD_VALUE, "1")
     assert "'note'" in got.detail
+    assert change(decoder(source(drop=frozenset({"note"}))).decode(sent)).columns == {"id": 1}
+
+
+def test_the_outbox_event_routers_output_is_named() -> None:
+    """Its events are no rows; the header `id` gives it away."""
+    got = reject(decoder().decode(message({"orderId": 1}, 1, {"id": b"5f6d", "eventType": b"Placed"})))
+    assert got.reason is RejectReason.NOT_DEBEZIUM
+    assert "outbox event router" in got.detail
+
+
+def test_a_row_of_three_columns_is_a_row() -> None:
+    """Only the signalling table's own kinds of signal are skipped."""
+    row = {"id": 1, "type": "retail", "data": "x"}
+    assert change(decoder().decode(message(event("c", after=row)))).columns == row
+
+
+def test_a_key_that_changed_under_one_message_key_is_two_changes() -> None:
+    """message.key.columns leaves the primary key out: one op u, whose `before` alone tells the row that is gone."""
+    subject = decoder(source(key=("order_id", "line_no")))
+    body = event(
+        before={"order_id": 114, "line_no": 1, "memo": ""},
+        after={"order_id": 114, "line_no": 70, "memo": PLACEHOLDER},
+    )
+    got = change(subject.decode(message(body, {"order_id": 114})))
+    assert (got.key, got.old_key, got.kind, got.op, got.unavailable) == (
+        '["114","70"]',
+        '["114","1"]',
+        Kind.UPSERT,
+        "u",
+        ("memo",),
+    )
+    assert got.then is not None
+    assert (got.then.key, got.then.kind, got.then.op, got.then.columns) == ('["114","1"]', Kind.DELETE, UNCOUNTED, {})
+    assert got.then.new_key == got.key
+    assert (got.then.lineage, got.then.position, got.then.committed_ms) == (got.lineage, got.position, got.committed_ms)
+    assert got.then.message is got.message
+
+
+@pytest.mark.parametrize(
+    ("op", "before"),
+    [
+        ("u", None),
+        ("u", {"id": 7, "total": "2.00"}),
+        ("u", {"id": "7"}),
+        ("u", {"total": "1.00"}),
+        ("u", {"id": None}),
+        ("c", {"id": 8}),
+        ("r", {"id": 8}),
+    ],
+)
+def test_an_update_under_the_same_key_is_one_change(op: str, before: Any) -> None:
+    """Whole before images, images without the key, and other operations say nothing of another row."""
+    got = change(decoder().decode(message(event(op, before=before, after={"id": 7, "total": "1.00"}))))
+    assert (got.key, got.old_key, got.then) == ("7", None, None)
+
+
+def test_a_logical_routers_field_in_the_message_key_does_not_hide_the_row() -> None:
+    """ByLogicalTableRouter adds the shard to the message key and to no row: tombstones still name theirs."""
+    key = {"id": 7, "__dbz__physicalTableIdentifier": "shop_1"}
+    assert change(decoder().decode(message(None, key))).key == "7"
+    sharded = decoder(source(key=("id", "__dbz__physicalTableIdentifier")))
+    assert change(sharded.decode(message(None, key))).key == '["7","shop_1"]'
+
+
+@pytest.mark.parametrize(
+    ("number", "oddity"),
+    [("11.6", None), ("1234567890123.456", Oddity.INEXACT_DOUBLE), ("1234567890123.4567890", None), ("17", None)],
+)
+def test_a_decimal_that_came_as_an_inexact_double_is_flagged_and_folded(number: str, oddity: Oddity | None) -> None:
+    """Beyond 15 digits a double may have lost some; text with more than a double's digits was no double."""
+    raw = orjson.dumps(event(after={"id": 1, "total": "@", "rate": 1.0})).replace(b'"@"', number.encode())
+    subject = decoder(source(types={"total": "numeric(30,7)", "rate": "double precision"}, modes=DOUBLE))
+    got = change(subject.decode(message(raw)))
+    assert (got.oddity, got.columns["total"]) == (oddity, Decimal(number))
+
+
+def test_only_declared_decimals_are_flagged_as_inexact() -> None:
+    """A double column may hold any digits; a decimal of a schema that says Decimal was written in full."""
+    text = b"1234567890123.456"
+    raw = orjson.dumps(event(after={"id": 1, "rate": "@"})).replace(b'"@"', text)
+    for types in ({"rate": "double precision"}, {"total": "numeric(12,2)"}):
+        assert change(decoder(source(types=types)).decode(message(raw))).oddity is None
+    whole = orjson.dumps(wrapped(event(after={"id": 1, "total": "@"}), [decimal_field("total", 3)]))
+    got = change(decoder(source(types={"total": "numeric(20,3)"})).decode(message(whole.replace(b'"@"', text))))
+    assert (got.oddity, got.columns["total"]) == (None, Decimal(text.decode()))
+    double = orjson.dumps(wrapped(event(after={"id": 1, "total": "@"}), [{"type": "double", "field": "total"}]))
+    got = change(decoder(source(types={"total": "numeric(20,3)"})).decode(message(double.replace(b'"@"', text))))
+    assert (got.oddity, got.columns["total"]) == (Oddity.INEXACT_DOUBLE, Decimal(text.decode()))
+
+
+def test_a_connectors_own_meaning_of_a_type_needs_no_mode() -> None:
+    """MySQL's times are counted in microseconds even where PostgreSQL's mode `adaptive` would count milliseconds."""
+    subject = decoder(source(types={"cutoff": "time(3)"}))
+    for connector, count in (("postgresql", 63000500), ("mysql", 63000500000), ("mariadb", 63000500000)):
+        body = event(after={"id": 1, "cutoff": count}, source={"connector": connector})
+        assert change(subject.decode(message(body))).columns["cutoff"] == "17:30:00.5"
+
+
+def test_binlog_positions_grow_as_files_rotate_and_compare_within_one_servers_files() -> None:
+    """The number of the file comes first, GTIDs do not matter; files of another name are another lineage."""
+
+    def at(file: str, pos: int, row: int) -> Change:
+        block = {"connector": "mysql", "file": file, "pos": pos, "row": row, "gtid": "a:7", "ts_ms": 1795576595000}
+        return change(decoder().decode(message(event(after={"id": 1}, source=block))))
+
+    path = [at("bin.000009", 900, 0), at("bin.000009", 900, 1), at("bin.000009", 1000, 0), at("bin.000010", 4, 0)]
+    positions = [step.position for step in path if step.position is not None]
+    assert positions == sorted(positions)
+    assert len(set(positions)) == len(path)
+    assert {step.lineage for step in path} == {"mysql/oms/shop/public/orders/bin"}
+    assert at("other-bin.000010", 4, 0).lineage != path[-1].lineage
 
 
 def test_an_unknown_declared_type_fails_at_start() -> None:

@@ -8,7 +8,11 @@ comment on column source.generation is 'Raised by a rebuild: rows of an older on
 comment on column source.structure is 'What of the mapping makes the stored values of its rows; a change needs a rebuild.';
 comment on column source.relations is 'What of the mapping leads from its rows to orders; a change is followed in place.';
 
-alter table source_row add column generation smallint not null default 0;
+alter table source_row
+    add column generation smallint not null default 0,
+    add column kin        text;
+comment on column source_row.kin is
+    'Of a primary-key change: the new key on the row deleted for it, the old key on a row that waits for values of it.';
 
 alter table kafka_position
     add column read_at      timestamptz not null default clock_timestamp(),

@@ -1,0 +1,81 @@
+"""Messages that wait to be folded together, bounded by number, bytes and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from daemon.ingest.change import Message
+from daemon.ingest.kafka import Partition, Poll, message_size
+from daemon.settings import Kafka
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Messages in order of consumption, and the ends of partitions behind them. Times are monotonic seconds."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[Partition, int] = field(default_factory=dict)
+    size: int = 0
+    since: float = 0.0
+    part: int = 0  # how many messages to fold at once, where the whole could not be folded
+    poison: str | None = None  # why the first message must be a reject although it can be decoded
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.ends)
+
+    def take(self, poll: Poll, now: float) -> None:
+        """Add what a poll brought."""
+        if not self and (poll.messages or poll.ends):
+            self.since = now
+        self.messages += poll.messages
+        self.size += poll.size
+        self.ends.update(poll.ends)
+
+    def full(self, limits: Kafka, now: float) -> bool:
+        """Whether it is time to fold: enough of it, old enough, or nothing more to come for now."""
+        if not self.messages:
+            return bool(self.ends)
+        return (
+            len(self.messages) >= limits.batch_max_messages
+            or self.size >= limits.batch_max_bytes
+            or now - self.since >= limits.batch_max_wait_ms / 1000
+            or {(message.topic, message.partition) for message in self.messages} <= self.ends.keys()
+        )
+
+    def next_part(self) -> tuple[list[Message], dict[Partition, int]]:
+        """What to fold in one transaction. Ends belong to the last part: offsets below them may be still to come."""
+        size = min(self.part or len(self.messages), len(self.messages))
+        return self.messages[:size], self.ends if size == len(self.messages) else {}
+
+    def folded(self, count: int) -> None:
+        """The first `count` messages are folded, and all ends if those were the last ones."""
+        del self.messages[:count]
+        if not self.messages:
+            self.clear()
+        self.poison, self.part = None, self.part * 2
+
+    def close_in(self, why: str) -> bool:
+        """After a part that cannot be folded: try half of it; make a lone message a reject. False if that failed."""
+        count = min(self.part or len(self.messages), len(self.messages))
+        if count > 1:
+            self.part = count // 2
+            return True
+        if count == 0 or self.poison is not None:
+            return False
+        self.poison = f"{why}; see the message's values against the mapping's keys, relations and types"
+        return True
+
+    def forget(self, topic: str | None) -> None:
+        """Drop what belongs to a topic (None: all)."""
+        if topic is None:
+            self.clear()
+            return
+        self.messages = [message for message in self.messages if message.topic != topic]
+        self.ends = {name: end for name, end in self.ends.items() if name[0] != topic}
+        self.size = sum(message_size(message) for message in self.messages)
+        self.part, self.poison = 0, None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.messages, self.ends = [], {}
+        self.size, self.part, self.poison = 0, 0, None
