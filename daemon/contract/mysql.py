@@ -9,6 +9,11 @@ from daemon.contract.tables import Capture, Database, identifier, literal
 
 _MY = Database.MYSQL
 _BINLOG_KEEP_SECS = 14 * 86_400
+_CASCADES = """\
+select constraint_schema, table_name, referenced_table_name, delete_rule, update_rule
+from information_schema.referential_constraints
+where constraint_schema in ({schemas})
+  and (delete_rule in ('CASCADE', 'SET NULL') or update_rule in ('CASCADE', 'SET NULL'));"""
 
 
 def parts(capture: Capture) -> list[Part]:
@@ -51,12 +56,7 @@ def _cascades(capture: Capture) -> Part:
         "InnoDB carries cascades out below the binary log: rows that they delete or change never reach Kafka. Where "
         "this finds a mapped table, have the application change its rows by statements of their own.",
         "sql",
-        (
-            "select constraint_schema, table_name, referenced_table_name, delete_rule, update_rule",
-            "from information_schema.referential_constraints",
-            f"where constraint_schema in ({schemas})",
-            "  and (delete_rule in ('CASCADE', 'SET NULL') or update_rule in ('CASCADE', 'SET NULL'));",
-        ),
+        (_CASCADES.format(schemas=schemas),),
     )
 
 

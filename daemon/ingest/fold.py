@@ -32,10 +32,12 @@ class Mark:
     committed_ms: int | None
 
 
-def is_stale(new: Mark, stored: Mark) -> bool:
+def is_stale(new: Mark, stored: Mark, *, revives: bool = False) -> bool:
     """Whether a change marked `new` is already contained in a row marked `stored`. In any doubt it is not.
 
     A change that is applied again heals as the connector sends on; one that is ignored wrongly is lost for good.
+    `revives`: an image of a row that is stored as deleted. Of a delete and an insert by one event, as of a row that
+    goes to another partition, the insert is the later one.
     """
     if new.origin == stored.origin and new.offset <= stored.offset:
         return True
@@ -44,7 +46,7 @@ def is_stale(new: Mark, stored: Mark) -> bool:
     if new.lineage is None or new.lineage != stored.lineage:
         return False
     equal = new.position == stored.position and new.committed_ms == stored.committed_ms
-    if equal and new.origin == stored.origin:
+    if equal and (revives or new.origin == stored.origin):
         return False
     return new.position <= stored.position and new.committed_ms <= stored.committed_ms
 

@@ -94,11 +94,12 @@ select count(*) from kafka_position where target_until > clock_timestamp() and h
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
 insert into source_row as r
     (source, generation, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen,
-     unknown, kin, columns)
+     unknown, heir, awaits, columns)
 select s.source, g.generation, key, root, parent, refs::bigint[], deleted, lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
-       first_seen, unknown::text[], kin, columns::jsonb
+       first_seen, unknown::text[], case when deleted then kin end, case when not deleted and kin is not null then array[kin, key] end,
+       columns::jsonb
 from unnest(
     %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
     %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
@@ -130,21 +131,25 @@ on conflict (source, key) do update set
                      when r.root is distinct from excluded.root then r.root
                  end,
     refs       = case when excluded.unknown = '{*}' then r.refs else excluded.refs end,
+    -- A row that was deleted for an heir has kept its values: a replay from the middle of its life goes on from them.
     unknown    = case
                      when excluded.unknown is null or excluded.unknown = '{*}' or excluded.unknown = '{}' then excluded.unknown
-                     when r.deleted or r.unknown = '{*}' then excluded.unknown
+                     when r.unknown = '{*}' or (r.deleted and (r.heir is null or excluded.awaits is not null))
+                         then excluded.unknown
                      else (select nullif(array_agg(name), '{}') from unnest(excluded.unknown) name where not r.columns ? name)
                  end,
-    kin        = case
-                     when excluded.unknown = '{*}' or (excluded.kin is null and excluded.unknown <> '{}' and not r.deleted)
-                         then r.kin
-                     else excluded.kin
+    heir       = case when excluded.unknown = '{*}' then r.heir else excluded.heir end,
+    awaits     = case
+                     when excluded.unknown is null or excluded.unknown = '{*}' then null
+                     when excluded.awaits is not null then excluded.awaits
+                     when excluded.unknown = '{}' or not r.deleted or r.heir is not null then r.awaits
                  end,
     columns    = case
                      when excluded.unknown is null then excluded.columns
                      when excluded.unknown = '{}' and r.unknown = '{*}' then '{}'
                      when excluded.unknown = '{*}' or excluded.unknown = '{}' then r.columns
-                     when r.deleted or r.unknown = '{*}' then excluded.columns
+                     when r.unknown = '{*}' or (r.deleted and (r.heir is null or excluded.awaits is not null))
+                         then excluded.columns
                      else excluded.columns || coalesce(
                          (select jsonb_object_agg(name, value) from jsonb_each(r.columns) as c (name, value)
                           where name = any(excluded.unknown)), '{}')
@@ -158,7 +163,9 @@ where excluded.generation > r.generation
            and (excluded."offset" < r."offset" or (excluded."offset" = r."offset" and excluded.unknown is distinct from '{*}')))
   and not coalesce(
       excluded.lineage = r.lineage and excluded.position <= r.position and excluded.committed <= r.committed
-      and not (excluded.origin = r.origin and excluded.position = r.position and excluded.committed = r.committed),
+      -- Of a delete and an insert by one event, as of a row that goes to another partition, the insert is the later one.
+      and not (excluded.position = r.position and excluded.committed = r.committed
+               and (excluded.origin = r.origin or (r.deleted and not excluded.deleted and excluded.unknown is distinct from '{*}'))),
       false)
   and not (r.deleted and excluded.position is not distinct from '{}')
 returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
@@ -167,18 +174,44 @@ returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
 -- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.
 select pg_advisory_xact_lock(hashtext('order-sync mirror'), hashtext(current_schema()))
 
--- name: carry_over_key_change
--- The row of a new primary key takes the values that its event left out from the row that was deleted for it, whichever
--- of the two is folded first. A row of the old key that still lives may be behind, or be another one already.
+-- name: take_over_values
+-- The row of a new key takes the values that its event left out from the row that was deleted for it. A row of the old
+-- key that still lives may be behind, or be another one already: then the values wait for the delete.
 update source_row n
 set columns = n.columns || coalesce(
         (select jsonb_object_agg(name, value) from jsonb_each(o.columns) as c (name, value) where name = any(n.unknown)), '{}'),
-    unknown = (select nullif(array_agg(name), '{}') from unnest(n.unknown) name where not o.columns ? name)
+    unknown = (select nullif(array_agg(name), '{}') from unnest(n.unknown) name where not o.columns ? name),
+    awaits = o.awaits
 from unnest(%(source)b::smallint[], %(key)b::text[], %(old_key)b::text[]) as s (source, key, old_key)
 join source_row o on o.source = s.source and o.key = s.old_key
-where n.source = s.source and n.key = s.key and n.kin = o.key and o.kin = n.key and o.deleted and not n.deleted
-  and n.unknown <> '{*}' and o.columns ?| n.unknown
-returning n.source, n.key, n.root
+where n.source = s.source and n.key = s.key and n.awaits = array[s.old_key, s.key] and n.unknown <> '{*}'
+  and o.deleted and o.heir = n.key
+
+-- name: key_changes_awaited
+-- Of the rows deleted for an heir, those whose values are waited for.
+select distinct s.source, s.key
+from unnest(%(source)b::smallint[], %(key)b::text[], %(new_key)b::text[]) as s (source, key, new_key)
+join source_row n on n.source = s.source and n.awaits = array[s.key, s.new_key]
+
+-- name: hand_over_values
+-- Whoever waits for the values of a row that was deleted for an heir gets them, and waits on for what that row waits
+-- for itself: the heir, or, where keys changed again and again, those that came after it.
+update source_row n
+set columns = case
+                  when n.deleted then o.columns || n.columns
+                  else n.columns || coalesce(
+                      (select jsonb_object_agg(name, value) from jsonb_each(o.columns) as c (name, value)
+                       where name = any(n.unknown)), '{}')
+              end,
+    unknown = case
+                  when n.deleted then n.unknown
+                  else (select nullif(array_agg(name), '{}') from unnest(n.unknown) name where not o.columns ? name)
+              end,
+    awaits = o.awaits
+from source_row o
+where o.source = %(source)s and o.key = %(key)s
+  and n.source = o.source and n.awaits = array[o.key, %(new_key)s::text] and n.unknown <> '{*}'
+returning n.source, n.key, n.root, n.deleted
 
 -- name: resolve_roots
 -- Rows that hang below another owned row take its root, once that is known.

@@ -521,20 +521,35 @@ class PostgresIngestStore:
         touched: _Touched,
         changed: dict[tuple[str, str], StagedRow],
     ) -> None:
-        pairs = {(row.source, row.new_key or row.key): (row.old_key or row.key, row) for row in halves}
+        """Bring the values that a key change left out to the row of the new key, whichever half is folded first."""
+        if comers := [row for row in halves if row.old_key is not None]:
+            cursor.execute(
+                _SQL["take_over_values"],
+                {
+                    "source": [self._sources[row.source] for row in comers],
+                    "key": [row.key for row in comers],
+                    "old_key": [row.old_key for row in comers],
+                },
+            )
+        goers = {(self._sources[row.source], row.key): row for row in halves if row.new_key is not None}
+        if not goers:
+            return
         cursor.execute(
-            _SQL["carry_over_key_change"],
+            _SQL["key_changes_awaited"],
             {
-                "source": [self._sources[source] for source, _ in pairs],
-                "key": [key for _, key in pairs],
-                "old_key": [old_key for old_key, _ in pairs.values()],
+                "source": [source for source, _ in goers],
+                "key": [key for _, key in goers],
+                "new_key": [row.new_key for row in goers.values()],
             },
         )
-        for number, key, root in cursor.fetchall():
-            name = (self._names[number], key)
-            row = pairs[name][1]
-            changed.setdefault(name, row)
-            touched.add(root, Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms)
+        # One after the other: a row may have to pass on what it just got.
+        for source, key in cursor.fetchall():
+            row = goers[source, key]
+            cursor.execute(_SQL["hand_over_values"], {"source": source, "key": key, "new_key": row.new_key})
+            for _, heir, root, deleted in cursor.fetchall():
+                if not deleted:
+                    changed.setdefault((row.source, heir), row)
+                    touched.add(root, Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms)
 
     def _resolve(
         self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched

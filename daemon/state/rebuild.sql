@@ -66,7 +66,7 @@ group by s.name order by s.name
 -- Delete rows as a delete from the OMS would; those that were met meanwhile are no ghosts any more. The row keeps what
 -- was known of where it stood, so that an event that comes after all applies.
 update source_row r
-set deleted = true, columns = '{}', unknown = null, refs = null, changed = true, moved_from = null, generation = s.generation,
+set deleted = true, columns = '{}', unknown = null, heir = null, awaits = null, refs = null, changed = true, moved_from = null, generation = s.generation,
     position = '{}', lineage = null, committed = null
 from source s
 where s.id = r.source and s.name = %(source)s and r.key = any(%(keys)s::text[])

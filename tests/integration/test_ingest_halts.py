@@ -55,6 +55,14 @@ def recreate(line: Line, broker: Any, source: str) -> None:
     broker.create_topic(topic, 2)
 
 
+def send_junk(line: Line, count: int) -> None:
+    """Messages that nobody can decode, to the orders' first partition."""
+    producer = Producer({"bootstrap.servers": line.bootstrap}, logger=QUIET)
+    for _ in range(count):
+        producer.produce(line.names["orders"], b"junk", b"key", partition=0)
+    assert producer.flush(TIMEOUT) == 0
+
+
 def halted_for(running: Running, source: str) -> set[str]:
     """The reasons for which the metric says that a source is halted."""
     samples = (sample for family in running.metrics.source_halted.collect() for sample in family.samples)
@@ -126,10 +134,7 @@ def test_rejects_over_the_budget_halt_until_a_person_wants_them_kept(
 ) -> None:
     """The halt is durable and names an example; after a reset to where it stands they are kept and it goes on."""
     topic = line.names["orders"]
-    producer = Producer({"bootstrap.servers": line.bootstrap}, logger=QUIET)
-    for _ in range(30):
-        producer.produce(topic, b"junk", b"key", partition=0)
-    assert producer.flush(TIMEOUT) == 0
+    send_junk(line, 30)
     line.send("orders", 4, partition=0)
     with line.running(ingest={"reject_budget": 10}) as running:
         eventually(lambda: halted_for(running, "orders") == {"rejects"}, timeout=TIMEOUT, what="the halt")
@@ -144,6 +149,20 @@ def test_rejects_over_the_budget_halt_until_a_person_wants_them_kept(
     assert state.execute("select count(*) from rejected_message").fetchone() == (30,)
     assert halted(state, topic) == set()
     assert accounted(state) == 34
+
+
+def test_a_restart_with_the_cause_mended_ends_a_halt_for_rejects(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """What a process before wrote down is gone once the partitions are read again: nothing was skipped meanwhile."""
+    topic = line.names["orders"]
+    send_junk(line, 30)
+    with line.running(ingest={"reject_budget": 10}):
+        eventually(lambda: halted(state, topic), timeout=TIMEOUT, what="the halt in the state")
+    with line.running(ingest={"reject_budget": 100}) as running:
+        eventually(lambda: accounted(state) == 30, timeout=TIMEOUT, what="the rejects")
+        eventually(running.ready, timeout=TIMEOUT, what="readiness")
+    assert halted(state, topic) == set()
 
 
 def test_a_backlog_at_the_start_holds_delivery_until_it_is_folded(

@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from daemon_rig import KEY_VARIABLE, Replica
+from fixtures.kafka_server import KafkaNode
 from fixtures.postgres import Database
 from fixtures.sandbox import RunningSandbox
+from ingest_rig import QUIET
 from kill_rig import SCALED
 
 from daemon.demo.process import Child
 from daemon.demo.stack import CLIENT_PROPERTIES
 
-pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
+# The light broker forgets a member that joins while another one leaves.
+pytestmark = [pytest.mark.postgres, pytest.mark.apache_kafka]
 
 TIMEOUT = 90
 TABLES = ("orders", "order_lines", "customers")
@@ -92,7 +95,7 @@ class Oms:
     _lsn: Iterator[int] = field(default_factory=lambda: itertools.count(1000))
 
     def __post_init__(self) -> None:
-        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5}, logger=QUIET)
 
     def flush(self) -> None:
         """Return once the broker has all of it."""
@@ -116,13 +119,10 @@ class Oms:
 
     def customers(self) -> None:
         """Every customer with the whole history; the last address comes last."""
-        for edit in range(EDITS):
+        for edit in range(EDITS + 1):
             for customer in range(CUSTOMERS):
                 self._send("customers", {"id": customer, "email": email(customer, edit)}, "u" if edit else "c")
         self.flush()
-        for customer in range(CUSTOMERS):
-            self._send("customers", {"id": customer, "email": email(customer, EDITS)}, "u")
-            self.flush()  # a batch of its own: the light broker tells the end of a partition by its last batch
 
     @contextmanager
     def trading(self) -> Iterator[None]:
@@ -224,9 +224,11 @@ class Roll:
 
 
 @pytest.fixture
-def roll(tmp_path: Path, database: Database, broker: Any, topics: Callable[..., str], sandbox: RunningSandbox) -> Roll:
+def roll(
+    tmp_path: Path, database: Database, kafka: KafkaNode, kafka_topics: Callable[..., str], sandbox: RunningSandbox
+) -> Roll:
     """Topics with orders, their lines and the customers' history; no process yet."""
-    oms = Oms(broker.bootstrap, {table: topics(table, partitions=PARTITIONS) for table in TABLES})
+    oms = Oms(kafka.bootstrap, {table: kafka_topics(table, partitions=PARTITIONS) for table in TABLES})
     for number in (*HOT, *LINKED, *COLD):
         oms.order(number, "c")
         oms.line(number)
@@ -256,13 +258,9 @@ def test_the_next_mapping_takes_over_under_traffic(roll: Roll, eventually: Calla
             roll.sandbox.admin.wait("accepted_orders", least=seen + 2 * len(HOT), timeout_secs=TIMEOUT)
         eventually(lambda: roll.counted() == roll.oms.sent, timeout=TIMEOUT, what="every message to be counted")
         eventually(lambda: not roll.owed(), timeout=TIMEOUT, what="every order to be accepted")
+        free = "ingest has caught up, delivery goes on"
+        eventually(lambda: free in names(new), timeout=TIMEOUT, what="the word that delivery goes on")
         assert second.returncode is None
-    assert "order-sync migrate" in old.said
-    assert names(old) >= {"superseded", "stopped"}
-    assert not [event for event in new.events() if event["level"] == "error"]
-    held, free = "delivery is held until ingest has caught up", "ingest has caught up, delivery goes on"
-    assert names(new) >= {held, free}
-
     hot, linked, cold = (roll.versions(numbers) for numbers in (HOT, LINKED, COLD))
     for number, documents in {**hot, **linked}.items():
         addresses = [document.get("customer_email") for document in documents if document["order_tags"][0] == "after"]
@@ -274,6 +272,10 @@ def test_the_next_mapping_takes_over_under_traffic(roll: Roll, eventually: Calla
     assert {tuple(documents[-1]["order_tags"]) for documents in hot.values()} == {("after", "web")}
     assert {tuple(documents[-1]["order_tags"]) for documents in linked.values()} == {("after", "store")}
     assert [len(documents) for documents in cold.values()] == [1] * len(COLD)
+    assert "order-sync migrate" in old.said
+    assert names(old) >= {"superseded", "stopped"}
+    assert "delivery is held until ingest has caught up" in names(new)
+    assert not [event for event in new.events() if event["level"] == "error"]
 
 
 def started(parts: ExitStack, replica: Replica, command: str) -> Child:

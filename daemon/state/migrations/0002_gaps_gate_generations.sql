@@ -10,9 +10,12 @@ comment on column source.relations is 'What of the mapping leads from its rows t
 
 alter table source_row
     add column generation smallint not null default 0,
-    add column kin        text;
-comment on column source_row.kin is
-    'Of a primary-key change: the new key on the row deleted for it, the old key on a row that waits for values of it.';
+    add column heir       text,
+    add column awaits     text[];
+create index source_row_awaits on source_row (source, awaits) where awaits is not null;
+comment on column source_row.heir is 'The new key of a row that a primary-key change deleted; its values are kept for that.';
+comment on column source_row.awaits is
+    'The key change, {old key, new key}, whose delete has yet to bring what this row does not know.';
 
 alter table kafka_position
     add column read_at      timestamptz not null default clock_timestamp(),
