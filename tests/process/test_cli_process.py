@@ -16,8 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 MAIN = [sys.executable, "-m", "daemon"]
-GROUPS = {"Run": ["run", "migrate"], "Look": ["check", "status", "show", "rows", "sources"]}
-GROUPS |= {"Mend": ["rejects", "quarantine"], "Try": ["sandbox", "demo"]}
+GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources"]}
+GROUPS |= {"Mend": ["rejects", "quarantine", "position", "rebuild", "ghosts"], "Try": ["sandbox", "demo"]}
 
 
 def environment(**more: str) -> dict[str, str]:
