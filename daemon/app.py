@@ -36,7 +36,7 @@ from daemon.state.structure import claim_mapping, relink
 
 log = structlog.get_logger()
 
-LOOK_SECS = 0.2  # how often `--until-caught-up` looks whether it is
+LOOK_SECS = 0.2  # how often the main thread turns: looks whether a signal came, and what is left to catch up with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def run(settings: Settings, mapping: Mapping, role: str, until_caught_up: bool) 
     try:
         with _signals(parts.stop):
             if not _prepared(parts):
-                return 0
+                return 1 if until_caught_up else 0
             return _run_loops(parts, role, until_caught_up)
     finally:
         server.stop()
@@ -93,6 +93,9 @@ def _prepared(parts: Parts) -> bool:
         except TryAgain as error:
             log.warning("waiting for the state", error=str(error))
             parts.stop.wait(1.0)
+        except Superseded as error:
+            log.warning("superseded", reason=str(error))
+            return False
         else:
             return True
     return False
@@ -194,7 +197,8 @@ def _thread(name: str, target: Callable[[], object], parts: Parts, errors: list[
 
 
 def _wait(parts: Parts) -> int:
-    parts.stop.wait()
+    while not parts.stop.wait(LOOK_SECS):
+        pass  # a signal may be handed to another thread: it is handled when this one turns, and never while it sleeps
     return 0
 
 

@@ -36,6 +36,7 @@ class Gate:
         """Hold delivery until all partitions have reached these ends. Raises StateUnavailable."""
         targets = store.close_gate(ends, timedelta(seconds=self._settings.gate_max_secs))
         self.begun, self._close_at, self._look_at = True, now + self._settings.gate_lag_secs, 0.0
+        self._targets = max(self._targets, targets)
         if targets:
             log.warning("delivery is held until ingest has caught up", partitions=targets)
 

@@ -22,6 +22,7 @@ Stored = Mapping[Partition, Position]
 class _Halted:
     halt: Halt
     seen: dict[Partition, Position | None]  # where the partitions to blame stood; None: nowhere in this incarnation
+    origins: frozenset[int]  # of all partitions that stand still
 
 
 class Halts:
@@ -54,8 +55,9 @@ class Halts:
     ) -> None:
         """Halt a topic because of the partitions in `seen`; `partitions` are all those that stand still with them."""
         self._end(topic)
-        self._halted[topic] = _Halted(halt, dict(seen))
-        self._unwritten |= {position.origin: halt.why for position in partitions.values()}
+        origins = frozenset(position.origin for position in partitions.values())
+        self._halted[topic] = _Halted(halt, dict(seen), origins)
+        self._unwritten |= dict.fromkeys(origins, halt.why)
         source = self._sources[topic].name
         self._metrics.source_halted.labels(source=source, reason=halt.reason).set(1)
         log.error("source halted", source=source, topic=topic, reason=str(halt.reason), why=halt.why)
@@ -90,5 +92,6 @@ class Halts:
         halted = self._halted.pop(topic, None)
         if halted is None:
             return None
+        self._unwritten = {origin: why for origin, why in self._unwritten.items() if origin not in halted.origins}
         self._metrics.source_halted.labels(source=self._sources[topic].name, reason=halted.halt.reason).set(0)
         return halted.halt.reason

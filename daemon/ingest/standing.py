@@ -202,5 +202,5 @@ class Standing:
             return
         at_end = [name for name in self.partitions if name in now.picture.ends and now.at_end(name)]
         if at_end:
-            self._store.note_read([now.stored[name].origin for name in at_end])
+            self._store.note_read({now.stored[name].origin: now.picture.ends[name] for name in at_end})
             self._note_at = time.monotonic() + READ_SECS

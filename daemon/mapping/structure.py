@@ -97,6 +97,10 @@ class Source:
     refs: tuple[Link, ...] = ()
     required: bool = False
 
+    def key_version(self) -> str:
+        """A digest of what makes the row's key, and of its text: rows under two of them cannot stand side by side."""
+        return _digest([self.key, sorted((name, self.types.get(name)) for name in self.key or ())])
+
     def values_version(self) -> str:
         """A digest of what makes the stored key and values of a row: after a change of it, rows must be read anew."""
         # Defaults are left out: a mode that a later release adds asks nobody to read rows anew.

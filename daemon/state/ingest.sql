@@ -23,8 +23,8 @@ select version from mapping_in_force for share
 -- A broker that told no topic ids before tells them now: the incarnation is the same.
 with adopted as (
     update origin o set topic_id = a.topic_id
-    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[]) as a (topic, topic_id, partition)
-    where o.topic = a.topic and o.partition = a.partition and o.topic_id = '' and a.topic_id <> ''
+    from (select distinct topic, topic_id from unnest(%(topics)s::text[], %(topic_ids)s::text[]) as t (topic, topic_id)) a
+    where o.topic = a.topic and o.topic_id = '' and a.topic_id <> ''
       and not exists (select from origin x where x.topic = a.topic and x.topic_id <> '')
     returning o.topic, o.partition, o.topic_id
 )
@@ -50,7 +50,12 @@ with new as (
       and not exists (
           select from origin o where (o.topic, o.topic_id, o.partition) = (a.topic, a.topic_id, a.partition))
     on conflict (topic, topic_id, partition) do nothing
-    returning id
+    returning id, topic, topic_id
+), older as (
+    -- What was to be read of the incarnation before holds delivery no longer.
+    update kafka_position p set target = null, target_since = null, target_until = null
+    from origin o, (select distinct topic, topic_id from new) n
+    where o.id = p.origin and o.topic = n.topic and o.topic_id <> n.topic_id and p.target is not null
 )
 insert into kafka_position (origin, next_offset) select id, -1 from new
 
@@ -61,8 +66,15 @@ join origin o using (topic, topic_id, partition)
 join kafka_position p on p.origin = o.id
 
 -- name: note_read
-update kafka_position set read_at = clock_timestamp()
-where origin in (select origin from kafka_position where origin = any(%(origins)s::int[]) order by origin for update)
+-- A target beyond an end that is reached (the log lost its end) is reached with it.
+update kafka_position p
+set read_at = clock_timestamp(),
+    target = case when p.next_offset < s.until then p.target end,
+    target_since = case when p.next_offset < s.until then p.target_since end,
+    target_until = case when p.next_offset < s.until then p.target_until end
+from unnest(%(origins)s::int[], %(ends)s::bigint[]) as s (origin, until)
+where p.origin = s.origin
+  and p.origin in (select origin from kafka_position where origin = any(%(origins)s::int[]) order by origin for update)
 
 -- name: halt
 update kafka_position
@@ -95,7 +107,12 @@ select count(*) from kafka_position where target_until > clock_timestamp() and h
 insert into source_row as r
     (source, generation, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen,
      unknown, heir, awaits, columns)
-select s.source, g.generation, key, root, parent, refs::bigint[], deleted, lineage, origin,
+select s.source,
+       -- What is folded late, as a retried reject, stands where it stood: it makes no row newer than it is.
+       case when %(late)s then coalesce(
+           (select x.generation from source_row x where x.source = s.source and x.key = s.key), g.generation)
+       else g.generation end,
+       key, root, parent, refs::bigint[], deleted, lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
        first_seen, unknown::text[], case when deleted then kin end, case when not deleted and kin is not null then array[kin, key] end,
@@ -135,6 +152,7 @@ on conflict (source, key) do update set
     unknown    = case
                      when excluded.unknown is null or excluded.unknown = '{*}' or excluded.unknown = '{}' then excluded.unknown
                      when r.unknown = '{*}' or (r.deleted and (r.heir is null or excluded.awaits is not null))
+                          or (excluded.generation > r.generation and not (select x.carries from source x where x.id = r.source))
                          then excluded.unknown
                      else (select nullif(array_agg(name), '{}') from unnest(excluded.unknown) name where not r.columns ? name)
                  end,
@@ -149,6 +167,7 @@ on conflict (source, key) do update set
                      when excluded.unknown = '{}' and r.unknown = '{*}' then '{}'
                      when excluded.unknown = '{*}' or excluded.unknown = '{}' then r.columns
                      when r.unknown = '{*}' or (r.deleted and (r.heir is null or excluded.awaits is not null))
+                          or (excluded.generation > r.generation and not (select x.carries from source x where x.id = r.source))
                          then excluded.columns
                      else excluded.columns || coalesce(
                          (select jsonb_object_agg(name, value) from jsonb_each(r.columns) as c (name, value)
@@ -156,7 +175,9 @@ on conflict (source, key) do update set
                  end,
     changed    = r.deleted <> excluded.deleted
                  or r.unknown is distinct from excluded.unknown
-                 or (not excluded.deleted and (excluded.unknown is not null or r.columns <> excluded.columns))
+                 or (not excluded.deleted and (excluded.unknown is not null or r.columns <> excluded.columns
+                                               or r.parent is distinct from excluded.parent
+                                               or (excluded.root is not null and r.root is distinct from excluded.root)))
 -- A change of a newer generation replaces a row of an older one whatever else is known of the two.
 where excluded.generation > r.generation
    or not (excluded.origin = r.origin
@@ -313,7 +334,7 @@ on conflict (topic, topic_id, partition, "offset") do update set
 -- Conditional on the value this consumer started from: a zombie's whole transaction fails here.
 update kafka_position p
 set next_offset = s.next, folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
-    rejected = p.rejected + s.rejected, moved_at = clock_timestamp(),
+    rejected = p.rejected + s.rejected, moved_at = clock_timestamp(), halted = null, halted_at = null,
     target = case when s.next < p.target then p.target end,
     target_since = case when s.next < p.target then p.target_since end,
     target_until = case when s.next < p.target then p.target_until end

@@ -100,8 +100,8 @@ class IngestStore(Protocol):
         Partitions of a topic that the state knows by other ids only are left out: the topic was recreated.
         """
 
-    def note_read(self, origins: Sequence[int]) -> None:
-        """These partitions are read to their end now."""
+    def note_read(self, ends: Mapping[int, int]) -> None:
+        """These partitions (by origin) are read to these ends, which are their ends now."""
 
     def halt(self, origins: Sequence[int], why: str | None) -> None:
         """Write down why these partitions stand still, or (None) that they go on. Halted ones do not hold the gate."""
@@ -248,9 +248,9 @@ class PostgresIngestStore:
             }
         return {asked: found[named] for asked, named in zip(wanted, known, strict=True) if named in found}
 
-    def note_read(self, origins: Sequence[int]) -> None:
+    def note_read(self, ends: Mapping[int, int]) -> None:
         with self._transaction() as cursor:
-            cursor.execute(_SQL["note_read"], {"origins": list(origins)})
+            cursor.execute(_SQL["note_read"], {"origins": list(ends), "ends": list(ends.values())})
 
     def halt(self, origins: Sequence[int], why: str | None) -> None:
         with self._transaction() as cursor:
@@ -280,6 +280,11 @@ class PostgresIngestStore:
         cursor.execute(_SQL["newest_topic_ids"], {"topics": untold})
         newest: dict[str, str] = dict(cursor.fetchall())
         return [p if p.topic_id else replace(p, topic_id=newest.get(p.topic, "")) for p in partitions]
+
+    def hold_mapping(self, cursor: Cursor) -> None:
+        """Keep the mapping in force what it is until this transaction ends. Raises Superseded where it is another."""
+        cursor.execute(_SQL["hold_mapping_in_force"])
+        self._refuse_superseded(cursor.fetchall())
 
     def _refuse_superseded(self, versions: Iterable[Row]) -> None:
         for (version,) in versions:
@@ -325,9 +330,8 @@ class PostgresIngestStore:
         rounds, resolved, failed = attempt(page)
         self._learn_lineages(rounds)
         with self._transaction() as cursor:
-            cursor.execute(_SQL["hold_mapping_in_force"])
-            self._refuse_superseded(cursor.fetchall())
-            self._apply(cursor, rounds, result)
+            self.hold_mapping(cursor)
+            self._apply(cursor, rounds, result, late=True)
             cursor.execute(_SQL["resolve_rejects"], {"ids": resolved})
             cursor.execute(
                 _SQL["explain_rejects"],
@@ -347,12 +351,14 @@ class PostgresIngestStore:
                 {"who": who, "command": command, "arguments": orjson.dumps(arguments).decode(), "affected": affected},
             )
 
-    def _apply(self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]], result: FoldResult) -> None:
-        """Steps 2 to 5 of `fold`."""
+    def _apply(
+        self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]], result: FoldResult, *, late: bool = False
+    ) -> None:
+        """Steps 2 to 5 of `fold`. `late`: what is folded takes no row into a newer generation."""
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
-            applied = self._upsert(cursor, rows, touched, changed, result)
+            applied = self._upsert(cursor, rows, touched, changed, result, late=late)
             if halves := [
                 row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
             ]:
@@ -376,6 +382,7 @@ class PostgresIngestStore:
         assert self._structure is not None  # noqa: S101 - opened before
         declared, root, touched = self._structure.sources[source], self._structure.root, _Touched()
         with self._transaction() as cursor:
+            self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
             page = cursor.fetchall()
@@ -405,8 +412,7 @@ class PostgresIngestStore:
         """Delete ghosts (see `daemon.state.rebuild`) of a source; how many rows, and how many orders became due."""
         touched = _Touched()
         with self._transaction() as cursor:
-            cursor.execute(_SQL["hold_mapping_in_force"])
-            self._refuse_superseded(cursor.fetchall())
+            self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(queries("rebuild.sql")["sweep_ghosts"], {"source": source, "keys": list(keys)})
             gone = cursor.fetchall()
@@ -475,10 +481,12 @@ class PostgresIngestStore:
         touched: _Touched,
         changed: dict[tuple[str, str], StagedRow],
         result: FoldResult,
+        *,
+        late: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
         ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
-        cursor.execute(_SQL["upsert_rows"], self._arrays(ordered))
+        cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered), "late": late})
         staged = {(row.source, row.key): row for row in ordered}
         applied = []
         for number, key, root, _parent, moved_from, has_changed in cursor.fetchall():

@@ -42,9 +42,11 @@ class MemoryIngestStore:
         self._mark = mark
         self._owners: dict[str, str] = {}
         self._children: dict[str, list[str]] = {}
+        self._followed: set[str] = set()
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:  # noqa: ARG002 - they are `mark`'s affair
         self._owners = {name: source.owner.target for name, source in structure.sources.items() if source.owner}
+        self._followed = {link.target for source in structure.sources.values() for link in source.refs}
         self._children = {}
         for child, owner in self._owners.items():
             self._children.setdefault(owner, []).append(child)
@@ -59,8 +61,12 @@ class MemoryIngestStore:
                     replace(known, topic_id=partition.topic_id) if known.topic == asked.topic else known: position
                     for known, position in self._positions.items()
                 }
-            elif partition.topic_id not in incarnations and self._was_read(asked.topic):
-                continue
+            elif partition.topic_id not in incarnations:
+                if self._was_read(asked.topic):
+                    continue
+                for known, position in self._positions.items():
+                    if known.topic == asked.topic:
+                        self._targets.pop(position.origin, None)
             origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
             found[asked] = Position(origin, self._next.setdefault(origin, -1))
         return found
@@ -77,8 +83,10 @@ class MemoryIngestStore:
         self._targets.pop(origin, None)
         self.halted.pop(origin, None)
 
-    def note_read(self, origins: Sequence[int]) -> None:
-        pass
+    def note_read(self, ends: Mapping[int, int]) -> None:
+        for origin, end in ends.items():
+            if self._next[origin] >= end:
+                self._targets.pop(origin, None)
 
     def halt(self, origins: Sequence[int], why: str | None) -> None:
         for origin in origins:
@@ -127,6 +135,7 @@ class MemoryIngestStore:
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
         self.rejects += batch.rejects
         self._next.update({move.origin: move.next for move in batch.moves})
+        self.halted = {o: why for o, why in self.halted.items() if o not in {move.origin for move in batch.moves}}
         self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
         result.orders = len(touched)
         return result
@@ -151,8 +160,7 @@ class MemoryIngestStore:
         name = (row.source, row.key)
         stored = self.rows.get(name)
         generation = self.generations.get(row.source, 0)
-        repeated = stored is not None and stored.deleted and row.kind is Kind.TOMBSTONE
-        if stored is not None and stored.generation == generation and (repeated or is_stale(row.mark, stored.mark)):
+        if stored is not None and stored.generation == generation and _contains(stored, row):
             result.stale.update((row.mark.origin, op) for op in row.ops)
             return False
         result.folded.update((row.mark.origin, op) for op in row.ops)
@@ -214,56 +222,63 @@ class MemoryIngestStore:
         return True
 
     def _refresh(self, changed: Iterable[Name], lane: Lane, touched: _Touched) -> None:
-        hashes = {row_hash(*name) for name in changed}
+        hashes = {row_hash(*name) for name in changed if name[0] in self._followed}
         roots: dict[str, None] = {}
         seen: set[int] = set()
         while hashes - seen:
             new, seen = hashes - seen, seen | hashes
             found = self.rows.that_look_up(sorted(new))
             roots |= {root: None for name in found if (root := self.rows[name].root) is not None}
-            hashes = {row_hash(*name) for name in found}
+            hashes = {row_hash(*name) for name in found if name[0] in self._followed}
         for root in roots:
             touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
 
 
+def _contains(stored: MemoryRow, row: StagedRow) -> bool:
+    if stored.deleted and row.kind is Kind.TOMBSTONE:
+        return True
+    return is_stale(row.mark, stored.mark, revives=stored.deleted and row.kind is Kind.UPSERT)
+
+
 def _folded(row: StagedRow, stored: MemoryRow | None, generation: int) -> MemoryRow:
     """The row after a change that is not stale."""
-    if row.kind is Kind.UPSERT:
-        new = _upserted(row, stored)
-    elif row.kind is Kind.UNKNOWN:
-        # Its own offset stays open, so that it can be folded after all once it can be decoded.
-        mark = replace(row.mark, offset=row.mark.offset - 1)
-        empty = MemoryRow({}, ALL_UNKNOWN, False, row.root, None, (), mark, None)
-        new = replace(stored or empty, unknown=ALL_UNKNOWN, mark=mark, first_seen_ms=None, awaits=None)
-    else:
-        new = MemoryRow({}, (), True, row.root, None, (), row.mark, None)
-        if stored is not None:
-            new = replace(new, root=stored.root, parent=stored.parent)
-            if row.new_key is not None and stored.unknown != ALL_UNKNOWN:
-                new = replace(new, columns=stored.columns, awaits=stored.awaits)
-        new = replace(new, heir=row.new_key)
+    mark, seen_ms = row.mark, row.first_seen_ms
     if stored is not None:
-        seen = [ms for ms in (stored.first_seen_ms, new.first_seen_ms) if ms is not None]
-        new = replace(new, first_seen_ms=min(seen, default=None))
-        if row.mark.position is None and stored.generation == generation:
+        if mark.position is None and stored.generation == generation:
             old = stored.mark
-            new = replace(new, mark=Mark(new.mark.origin, new.mark.offset, old.lineage, old.position, old.committed_ms))
+            mark = Mark(mark.origin, mark.offset, old.lineage, old.position, old.committed_ms)
+        if seen_ms is None or (stored.first_seen_ms is not None and stored.first_seen_ms < seen_ms):
+            seen_ms = stored.first_seen_ms
+    if row.kind is Kind.UPSERT:
+        return _upserted(row, stored, mark, seen_ms, generation)
+    if row.kind is Kind.UNKNOWN:
+        # Its own offset stays open, so that it can be folded after all once it can be decoded.
+        mark = replace(mark, offset=mark.offset - 1)
+        new = stored or MemoryRow({}, (), False, row.root, None, (), mark, None)
+        return replace(new, unknown=ALL_UNKNOWN, mark=mark, first_seen_ms=seen_ms, generation=generation, awaits=None)
     if row.kind is Kind.TOMBSTONE:
-        new = replace(new, mark=Mark(row.mark.origin, row.mark.offset, None, CLEARED, None))
-    return replace(new, generation=generation)
+        mark = Mark(mark.origin, mark.offset, None, CLEARED, None)
+    new = MemoryRow({}, (), True, row.root, None, (), mark, seen_ms, generation, row.new_key)
+    if stored is None:
+        return new
+    new = replace(new, root=stored.root, parent=stored.parent)
+    if row.new_key is not None and stored.unknown != ALL_UNKNOWN:
+        new = replace(new, columns=stored.columns, awaits=stored.awaits)
+    return new
 
 
-def _upserted(row: StagedRow, stored: MemoryRow | None) -> MemoryRow:
-    kept = stored is not None and stored.heir is not None and row.old_key is None
-    usable = stored is not None and (kept or not stored.deleted) and stored.unknown != ALL_UNKNOWN
-    before = stored.columns if stored is not None and usable else {}
-    columns = row.columns | {name: before[name] for name in row.unknown if name in before}
-    unknown = tuple(name for name in row.unknown if name not in before)
-    root = row.root
-    if stored is not None and root is None and row.parent is not None and stored.parent == row.parent:
-        root = stored.root
-    new = MemoryRow(columns, unknown, False, root, row.parent, row.refs, row.mark, row.first_seen_ms)
-    return replace(new, awaits=stored.awaits) if stored is not None and usable and unknown else new
+def _upserted(row: StagedRow, stored: MemoryRow | None, mark: Mark, seen_ms: int | None, generation: int) -> MemoryRow:
+    columns, unknown, root, awaits = row.columns, row.unknown, row.root, None
+    if stored is not None:
+        # Only a replay from the middle of its life finds a row that was deleted for an heir and leaves values out.
+        kept = stored.heir is not None and row.old_key is None
+        if unknown and (kept or not stored.deleted) and stored.unknown != ALL_UNKNOWN:
+            columns = columns | {name: stored.columns[name] for name in unknown if name in stored.columns}
+            unknown = tuple(name for name in unknown if name not in stored.columns)
+            awaits = stored.awaits if unknown else None
+        if root is None and row.parent is not None and stored.parent == row.parent:
+            root = stored.root
+    return MemoryRow(columns, unknown, False, root, row.parent, row.refs, mark, seen_ms, generation, awaits=awaits)
 
 
 def _filled(row: MemoryRow, old: MemoryRow) -> MemoryRow:

@@ -66,8 +66,13 @@ def begin(
         )
         cursor.execute(_SQL["register_origins_of"], arrays)
         cursor.execute(_SQL["register_positions_of"], arrays)
+        cursor.execute(_SQL["lock_positions_of"], {"topics": arrays["topics"]})
+        generations = _raise(cursor, structure, sources, {"sources": sorted(sources)}, who)
+        cursor.execute(
+            _SQL["forget_older_incarnations"], {"topics": arrays["topics"], "topic_ids": arrays["topic_ids"]}
+        )
         cursor.execute(_SQL["restart_positions"], {**arrays, "targets": [ends[p] for p in partitions]})
-        return _raise(cursor, structure, sources, {"sources": sorted(sources)}, who)
+        return generations
 
 
 def begin_by_snapshot(settings: Postgres, structure: Structure, sources: Sequence[str], who: str) -> dict[str, int]:
@@ -86,8 +91,9 @@ def _raise(
         _SQL["raise_generation"],
         {
             "names": names,
+            "topics": [structure.sources[name].topic for name in names],
+            "keys": [structure.sources[name].key_version() for name in names],
             "values": [structure.sources[name].values_version() for name in names],
-            "relations": [structure.sources[name].relations_version() for name in names],
         },
     )
     generations: dict[str, int] = dict(cursor.fetchall())

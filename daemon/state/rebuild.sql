@@ -1,9 +1,12 @@
 -- name: raise_generation
--- Every stored row of these sources is of an older generation from here on.
-update source set generation = generation + 1, structure = n.structure, relations = n.relations
-from unnest(%(names)s::text[], %(values)s::text[], %(relations)s::text[]) as n (name, structure, relations)
-where source.name = n.name
-returning source.name, source.generation
+-- Every stored row of these sources is of an older generation from here on. Their relations are followed at the next start.
+update source s
+set generation = generation + 1, key_version = n.keys, structure = n.structure,
+    carries = not exists (
+        select from kafka_position p join origin o on o.id = p.origin where p.halted is not null and o.topic = n.topic)
+from unnest(%(names)s::text[], %(topics)s::text[], %(keys)s::text[], %(values)s::text[]) as n (name, topic, keys, structure)
+where s.name = n.name
+returning s.name, s.generation
 
 -- name: restart_positions
 -- Read from the beginning, with delivery held until what Kafka has now is folded, however long that takes.
@@ -19,6 +22,11 @@ update kafka_position p
 set next_offset = -1, read_at = clock_timestamp(), halted = null, halted_at = null,
     target = s.target, target_since = clock_timestamp(), target_until = 'infinity'
 from standing s where p.origin = s.origin
+
+-- name: lock_positions_of
+-- In the order in which folds lock them.
+select p.origin from kafka_position p join origin o on o.id = p.origin
+where o.topic = any(%(topics)s::text[]) order by p.origin for update of p
 
 -- name: register_origins_of
 insert into origin (topic, topic_id, partition)

@@ -24,6 +24,11 @@ _SQL = queries("structure.sql")
 
 PAGE = 5000
 
+_OWN_STATE = (
+    "give the new mapping a state of its own: set postgres.schema_name and kafka.group_id to new names and run "
+    "`order-sync migrate`"
+)
+
 
 def claim_mapping(
     settings: Postgres,
@@ -40,6 +45,8 @@ def claim_mapping(
     """
     with connect(settings) as connection:
         with transaction(connection, settings) as cursor:
+            # The lock queues fairly where `for share` of the row would let one fold after the other pass.
+            cursor.execute(_SQL["lock_mapping_in_force"])
             in_force, known, since = _versions(cursor, version)
             if in_force not in ("", version) and known and not by_hand:
                 raise SchemaError(
@@ -47,15 +54,14 @@ def claim_mapping(
                     f"back to this one, run `order-sync migrate` with it"
                 )
             _refuse_other_rows(cursor, structure, rebuilt)
-        with transaction(connection, settings) as cursor:
-            cursor.execute(_SQL["release_targets"], {"topics": [s.topic for s in structure.sources.values()]})
-        with transaction(connection, settings) as cursor:
             cursor.execute(_SQL["put_in_force"], {"version": version})
             if cursor.rowcount:
                 log.info("mapping in force", mapping=version[:12], before=in_force[:12])
             cursor.execute(_SQL["note_version"], {"version": version})
             cursor.execute(_SQL["note_structure"], {"version": structure.version, "root": structure.root})
             note_values(cursor, structure, structure.sources.keys() - set(rebuilt))
+        with transaction(connection, settings) as cursor:
+            cursor.execute(_SQL["release_targets"], {"topics": [s.topic for s in structure.sources.values()]})
 
 
 def note_values(cursor: Cursor, structure: Structure, sources: Collection[str]) -> None:
@@ -64,7 +70,11 @@ def note_values(cursor: Cursor, structure: Structure, sources: Collection[str]) 
     cursor.execute(queries("ingest.sql")["register_sources"], {"names": names})
     cursor.execute(
         _SQL["note_values"],
-        {"names": names, "values": [structure.sources[name].values_version() for name in names]},
+        {
+            "names": names,
+            "keys": [structure.sources[name].key_version() for name in names],
+            "values": [structure.sources[name].values_version() for name in names],
+        },
     )
 
 
@@ -72,7 +82,7 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
     """Give stored rows the place that the relations of this mapping say, source by source, in pages.
 
     One process does it, the others wait for it. A source is done when it is done whole: who is stopped midway, or dies,
-    leaves the rest to the next start.
+    leaves the rest to the next start. Raises Superseded where another mapping is in force meanwhile.
     """
     with connect(settings) as lock, transaction(lock, settings) as cursor:
         cursor.execute(_SQL["lock_relinking"])
@@ -92,6 +102,7 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
                 return
             if pages > 1:
                 log.info("rows follow the relations of the new mapping", source=name)
+            store.hold_mapping(cursor)
             cursor.execute(_SQL["note_relations"], {"name": name, "relations": version})
 
 
@@ -104,24 +115,28 @@ def _versions(cursor: Cursor, version: str) -> tuple[str, bool, object]:
 def _refuse_other_rows(cursor: Cursor, structure: Structure, rebuilt: Collection[str]) -> None:
     cursor.execute(_SQL["stored_structure"])
     root, stored = None, {}
-    for name, values, filled, root_source in cursor.fetchall():
+    for name, keys, values, filled, root_source in cursor.fetchall():
         root = root_source
-        if filled:
-            stored[name] = values
+        if filled and values is not None:  # filled before this was noted: nothing to compare with
+            stored[name] = (keys, values)
     if root not in (None, structure.root):
         raise SchemaError(
-            f"mapping: an order was one row of source {root} so far, and is one of {structure.root} now; give the new "
-            f"mapping a state of its own: set postgres.schema_name and kafka.group_id to new names"
+            f"mapping: an order was one row of source {root} so far, and is one of {structure.root} now; {_OWN_STATE}"
         )
+    for name, source in sorted(structure.sources.items()):
+        if name in stored and stored[name][0] != source.key_version():
+            raise SchemaError(
+                f"mapping: `key:` of {name}, or a type of its columns, is not that of its stored rows; {_OWN_STATE}"
+            )
     changed = sorted(
         name
         for name, source in structure.sources.items()
-        if name in stored and name not in rebuilt and stored[name] != source.values_version()
+        if name in stored and name not in rebuilt and stored[name][1] != source.values_version()
     )
     if changed:
         options = " ".join(f"--source {name}" for name in changed)
         raise SchemaError(
-            f"mapping: keys, types, `drop` or connector modes of {', '.join(changed)} differ from those under which "
+            f"mapping: types, `drop` or connector modes of {', '.join(changed)} differ from those under which "
             f"the stored rows were read; run `order-sync rebuild {options}` with this mapping: it reads them anew "
             f"while delivery is held"
         )

@@ -1,9 +1,12 @@
 -- name: versions
 select f.version, f.since, exists (select from mapping_version where version = %(version)s) from mapping_in_force f
 
+-- name: lock_mapping_in_force
+lock table mapping_in_force in exclusive mode
+
 -- name: stored_structure
--- Every source that has rows, with the values' version they were folded under.
-select s.name, s.structure, exists (select from source_row r where r.source = s.id), f.root
+-- Every source that has rows, with what their keys and values were folded under.
+select s.name, s.key_version, s.structure, exists (select from source_row r where r.source = s.id), f.root
 from source s left join structure_in_force f on true
 
 -- name: put_in_force
@@ -18,8 +21,9 @@ on conflict (only_row) do update set version = excluded.version, root = excluded
 where structure_in_force.version <> excluded.version
 
 -- name: note_values
-update source s set structure = n.structure from unnest(%(names)s::text[], %(values)s::text[]) as n (name, structure)
-where s.name = n.name and s.structure is distinct from n.structure
+update source s set key_version = n.keys, structure = n.structure
+from unnest(%(names)s::text[], %(keys)s::text[], %(values)s::text[]) as n (name, keys, structure)
+where s.name = n.name and (s.key_version, s.structure) is distinct from (n.keys, n.structure)
 
 -- name: release_targets
 -- Nobody reads topics that the mapping does not name any more: they must not hold delivery.

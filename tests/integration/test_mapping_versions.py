@@ -139,9 +139,8 @@ def test_relinking_goes_on_after_a_stop(state: State) -> None:
     [
         replace(ORDERS, types=MappingProxyType({"total": "numeric(10,2)"})),
         replace(ORDERS, drop=frozenset({"note"})),
-        replace(ORDERS, key=("number",)),
     ],
-    ids=["types", "drop", "key"],
+    ids=["types", "drop"],
 )
 def test_other_values_need_a_rebuild_and_leave_the_old_mapping_in_force(state: State, changed: Source) -> None:
     """Stored rows would be read wrong: the new mapping is refused with the command, and the old process goes on."""

@@ -2,8 +2,11 @@
 
 alter table source
     add column generation smallint not null default 0,
+    add column carries    boolean not null default true,
+    add column key_version text,
     add column structure  text,
     add column relations  text;
+comment on column source.carries is 'Whether values that an event leaves out may come from a row of an older generation: not after a gap.';
 comment on column source.generation is 'Raised by a rebuild: rows of an older one were not met again since.';
 comment on column source.structure is 'What of the mapping makes the stored values of its rows; a change needs a rebuild.';
 comment on column source.relations is 'What of the mapping leads from its rows to orders; a change is followed in place.';
