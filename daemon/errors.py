@@ -12,6 +12,7 @@ OrderSyncError
 │   └── BrokerUnavailable    Kafka
 ├── StateRefused         Postgres never takes a value of this batch: find the message and reject it
 ├── PositionsMoved       another consumer moved our positions; roll back, re-read them, seek, go on
+├── KafkaFatal           librdkafka's client cannot go on; the process ends, its successor does
 ├── Superseded           another mapping is in force now; this process ends in good order
 └── LeaseLost            another process delivers to this destination now
 """
@@ -69,6 +70,10 @@ class StateRefused(OrderSyncError):  # noqa: N818
 
 class PositionsMoved(OrderSyncError):  # noqa: N818
     """A stored position is not what this consumer expected: the whole batch was rolled back."""
+
+
+class KafkaFatal(OrderSyncError):  # noqa: N818
+    """The Kafka client of this process can do nothing more."""
 
 
 class Superseded(OrderSyncError):  # noqa: N818

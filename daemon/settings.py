@@ -117,6 +117,10 @@ class Kafka(Section):
     def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = {"group.id", "bootstrap.servers", "enable.auto.commit", "enable.auto.offset.store"}
         taken |= {"auto.offset.reset", "enable.partition.eof"}
+        if "group.instance.id" in value:
+            raise ValueError(
+                "group.instance.id would be the same in every replica, which would fence each other; remove it"
+            )
         if clash := sorted(taken & value.keys()):
             raise ValueError(f"{', '.join(clash)} is set by order-sync itself; remove it")
         if secrets := sorted(

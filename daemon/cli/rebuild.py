@@ -77,9 +77,13 @@ def _begin(
     settings: Settings, mapping: Mapping, named: Sequence[str], *, by_snapshot: bool, yes: bool, json: bool
 ) -> None:
     structure = mapping.structure
-    ends = {} if by_snapshot else _ends(settings, mapping, named)
+    extents = {} if by_snapshot else _extents(settings, mapping, named)
     if not yes:
-        size = "a new snapshot" if by_snapshot else f"{sum(ends.values())} offsets of {len(ends)} partitions"
+        size = (
+            "a new snapshot"
+            if by_snapshot
+            else f"{sum(e.end - e.start for e in extents.values())} offsets of {len(extents)} partitions"
+        )
         held = "" if by_snapshot else "; delivery is held until they are folded"
         typer.confirm(f"read {', '.join(named)} anew ({size}){held}. Go on?", abort=True)
     claim_mapping(
@@ -94,20 +98,20 @@ def _begin(
         if not json:
             print_line("start a snapshot of these tables now; once it is through, see `order-sync ghosts list`")
         return
-    state.begin(settings.postgres, structure, named, ends, who())
+    state.begin(settings.postgres, structure, named, extents, who())
     if not json:
         print_line("begun; the daemon, with this mapping, does the work. Interrupting this command does not stop it")
 
 
-def _ends(settings: Settings, mapping: Mapping, named: Sequence[str]) -> dict[TopicPartition, int]:
-    """Every partition of the sources' topics with its end. Raises SettingsError where reading anew would lose rows."""
+def _extents(settings: Settings, mapping: Mapping, named: Sequence[str]) -> dict[TopicPartition, state.Extent]:
+    """Every partition of the sources' topics. Raises SettingsError where reading anew would lose rows."""
     from daemon.ingest.cluster import Cluster  # no other path of this command needs Kafka's client
 
     topics = {mapping.structure.sources[name].topic: name for name in named}
     picture = Cluster(settings.kafka, topics).look()
     if picture.failure is not None:
         raise SettingsError(f"Kafka {settings.kafka.bootstrap_servers}: {picture.failure}; mend it and try again")
-    ends: dict[TopicPartition, int] = {}
+    extents: dict[TopicPartition, state.Extent] = {}
     for topic, source in topics.items():
         if topic in picture.refused:
             raise SettingsError(f"topic {topic}: {picture.refused[topic]}; grant this user Describe and Read on it")
@@ -118,13 +122,14 @@ def _ends(settings: Settings, mapping: Mapping, named: Sequence[str]) -> dict[To
             log = picture.log((topic, number))
             if log is None:
                 raise SettingsError(f"topic {topic}: partition {number} has no leader now; try again later")
-            if log.start > 0 and found.keeps_deletes_ms is None:
+            if log.start > 0 and found.expires:
                 raise SettingsError(
                     f"topic {topic}: partition {number} begins at offset {log.start}, its older messages are gone; "
                     f"rows that only they hold could not be read again: use --by-snapshot and snapshot the table anew"
                 )
-            ends[TopicPartition(topic, found.topic_id, number)] = log.end
-    return ends
+            name = TopicPartition(topic, found.topic_id, number)
+            extents[name] = state.Extent(log.start, log.end, log.keeps_deletes_ms)
+    return extents
 
 
 def _watch(settings: Settings) -> None:

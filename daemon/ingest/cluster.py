@@ -29,12 +29,14 @@ _GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 class Topic:
     """One incarnation of a topic. `topic_id` is "" where the broker does not tell it.
 
-    `keeps_deletes_ms`: delete.retention.ms of a compacted topic; None where it is not compacted.
+    `keeps_deletes_ms`: delete.retention.ms of a compacted topic; None where it is not compacted. `expires`: old
+    messages are deleted, whether it is compacted or not.
     """
 
     topic_id: str
     partitions: tuple[int, ...]
     keeps_deletes_ms: int | None = None
+    expires: bool = True
 
 
 @dataclass(slots=True)
@@ -155,7 +157,7 @@ class Cluster:
             else:
                 picture.refused[topic] = error.args[0].str()
             return
-        keeps_deletes_ms = None
+        keeps_deletes_ms, expires = None, True
         try:
             settings = {name: entry.value for name, entry in configured.result().items()}
         except KafkaException as error:
@@ -165,8 +167,9 @@ class Cluster:
         else:
             if "compact" in settings.get("cleanup.policy", ""):
                 keeps_deletes_ms = int(settings["delete.retention.ms"])
+                expires = "delete" in settings["cleanup.policy"]
         numbers = tuple(sorted(partition.id for partition in description.partitions))
-        picture.topics[topic] = Topic(_topic_id(description), numbers, keeps_deletes_ms)
+        picture.topics[topic] = Topic(_topic_id(description), numbers, keeps_deletes_ms, expires)
 
     def _failed(self, error: KafkaException) -> Picture:
         told: KafkaError = self._complaint or error.args[0]

@@ -25,6 +25,7 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
+from daemon.errors import KafkaFatal
 from daemon.ingest.change import Message
 from daemon.operate.logs import kafka_logger
 from daemon.settings import Kafka, Secret
@@ -242,6 +243,8 @@ class KafkaSource:
         self, error: KafkaError, topic: str | None, number: int | None, offset: int | None, result: Poll
     ) -> None:
         code = error.code()
+        if error.fatal():
+            raise KafkaFatal(f"Kafka: {error.str()}; this consumer cannot go on, start the process again")
         if code == KafkaError._PARTITION_EOF:
             if topic is not None and number is not None and (topic, number) in self._assigned:
                 result.ends[topic, number] = offset or 0
@@ -256,7 +259,9 @@ class KafkaSource:
             self._complain(error, topic)
 
     def _on_error(self, error: KafkaError) -> None:
-        """What is wrong with no partition in particular."""
+        """What is wrong with no partition in particular. Raises KafkaFatal."""
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            raise KafkaFatal(f"Kafka: {error.str()}; this consumer cannot go on, start the process again")
         self._refused = self._refused or error.code() in IDENTITY
         self._lost = self._lost or self._refused or error.code() == KafkaError._ALL_BROKERS_DOWN
         self._complain(error, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from daemon.ingest.kafka import Partition
@@ -48,11 +48,11 @@ class Lags:
         self._told &= mine
         self._behind = {partition: behind for partition, behind in self._behind.items() if partition in mine}
 
-    def tell(self, now: float) -> float:
-        """Tell each topic's longest lag; the longest of all, in seconds."""
+    def tell(self, now: float, without: Collection[str] = ()) -> float:
+        """Tell each topic's longest lag; the longest of all but these topics', in seconds."""
         longest = dict.fromkeys(self._topics, 0.0)
         for (topic, _), behind in self._behind.items():
             longest[topic] = max(longest.get(topic, 0.0), now - behind.since)
         for topic, seconds in longest.items():
             self._metrics.consumer_lag_seconds.labels(topic=topic).set(seconds)
-        return max(longest.values(), default=0.0)
+        return max((seconds for topic, seconds in longest.items() if topic not in without), default=0.0)

@@ -119,7 +119,7 @@ class IngestLoop:
         self._look()
         self._take(self._kafka.poll(self._patience()))
         self._follow_group()
-        if not self._paused() and self._gathered.full(self._settings.kafka, time.monotonic()):
+        if self._gate.begun and not self._paused() and self._gathered.full(self._settings.kafka, time.monotonic()):
             self._fold()
         if not self._failures:
             self._keep_house()
@@ -178,9 +178,9 @@ class IngestLoop:
     def _settle(self, picture: Picture, now: float) -> None:
         try:
             what = known(picture, self._store)
-            if self._gate.due(self._longest_lag, now):
-                self._gate.close(self._store, what.ends(), now)
-            self._standing.settle(what)
+            started = self._standing.settle(what)
+            if started or self._gate.due(self._longest_lag, now):
+                self._gate.close(self._store, what.ends(without=self._troubles.unreadable), now)
         except TryAgain as error:
             self._back_off(error)
             return
@@ -208,10 +208,19 @@ class IngestLoop:
         if poll.refused:
             self._renew_password()
         for topic, text in poll.forbidden.items():
+            if topic and topic not in self._troubles.unreadable:
+                self._mark(topic, f"topic {topic}: {text}; grant this principal Read on it")
             self._troubles.begin(Kind.READ if topic else Kind.GROUP, topic, text)
-        if self._troubles:
+        if forbidden := self._troubles.unreadable:
             for topic in {message.topic for message in poll.messages} | {topic for topic, _ in poll.ends}:
+                if topic in forbidden:
+                    self._mark(topic, None)
                 self._troubles.end(Kind.READ, topic)
+
+    def _mark(self, topic: str, why: str | None) -> None:
+        """A topic that we may not read must not hold delivery."""
+        with contextlib.suppress(TryAgain):
+            self._standing.mark(topic, why)
 
     def _fold(self) -> None:
         """Fold what is gathered; what cannot be folded now stays gathered."""
@@ -311,6 +320,6 @@ class IngestLoop:
             ends = [end for end in (self._kafka.high_watermark(name), self._picture.ends.get(name)) if end is not None]
             if position is not None and ends:
                 self._lags.note(name, position.next_offset, max(ends), now)
-        self._longest_lag = self._lags.tell(now)
+        self._longest_lag = self._lags.tell(now, without=self._troubles.unreadable | self.halted.keys())
         if self._gate.due(self._longest_lag, now):
             self._next_look = 0.0

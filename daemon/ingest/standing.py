@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -32,10 +32,14 @@ class Known:
     named: Mapping[Partition, TopicPartition]
     stored: Mapping[Partition, Position]
 
-    def ends(self) -> dict[TopicPartition, int]:
-        """The end of each partition that can be read on and is not at its end."""
+    def ends(self, without: Container[str] = ()) -> dict[TopicPartition, int]:
+        """The end of each partition that can be read on and is not at its end; none of the topics in `without`."""
         ends = self.picture.ends
-        return {self.named[name]: ends[name] for name in self.stored if name in ends and not self.at_end(name)}
+        return {
+            self.named[name]: ends[name]
+            for name in self.stored
+            if name in ends and name[0] not in without and not self.at_end(name)
+        }
 
     def at_end(self, partition: Partition) -> bool:
         """Whether nothing of a partition is left to be read; a partition at its beginning may be empty."""
@@ -77,6 +81,7 @@ class Standing:
         self._released = released
         self._refusals: dict[Partition, list[int]] = {}  # where the state stood at the last two
         self._absent: set[Partition] = set()  # a recreated topic has fewer, and the group does not know yet
+        self._started = False
         self._note_at = 0.0
         self.partitions: dict[Partition, PartitionState] = {}
         """Those that are read."""
@@ -109,8 +114,13 @@ class Standing:
             self._refusals[partition] = [*self._refusals.get(partition, []), state.position.next_offset][-2:]
         self.restart(partition[0])
 
-    def settle(self, now: Known) -> None:
-        """Judge every partition of this member anew: start, leave, or halt its topic."""
+    def mark(self, topic: str, why: str | None) -> None:
+        """Write down that the started partitions of a topic stand still although nothing is lost, or go on (None)."""
+        self._store.halt([state.position.origin for name, state in self.partitions.items() if name[0] == topic], why)
+
+    def settle(self, now: Known) -> bool:
+        """Judge every partition of this member anew: start, leave, or halt its topic. Whether any was started."""
+        self._started = False
         self.positions = now.stored
         mine = self.mine
         self._halts.keep({topic for topic, _ in mine})
@@ -126,6 +136,7 @@ class Standing:
         self._start(startable, now)
         self._halts.write(self._store)
         self._note_read(now)
+        return self._started
 
     def halt_for_rejects(self, topic: str, why: str, partitions: set[Partition]) -> None:
         """Let a topic stand still; the partitions to blame are `partitions`."""
@@ -196,6 +207,7 @@ class Standing:
         for name in names:
             self.partitions[name] = PartitionState(now.named[name], now.stored[name])
         self._kafka.start({name: now.stored[name].next_offset for name in names})
+        self._started = True
 
     def _note_read(self, now: Known) -> None:
         if time.monotonic() < self._note_at:

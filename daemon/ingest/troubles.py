@@ -52,6 +52,11 @@ class Troubles:
         return bool(self._known)
 
     @property
+    def unreadable(self) -> set[str]:
+        """Topics that we may not read."""
+        return {what for kind, what in self._known if kind is Kind.READ}
+
+    @property
     def reasons(self) -> list[str]:
         """Why ingest is not ready: Kafka's words with the cure, and missing topics that the mapping requires."""
         required = sorted(topic for topic in self._missing if self._sources[topic].required)

@@ -99,14 +99,18 @@ class Source:
 
     def key_version(self) -> str:
         """A digest of what makes the row's key, and of its text: rows under two of them cannot stand side by side."""
-        return _digest([self.key, sorted((name, self.types.get(name)) for name in self.key or ())])
+        columns = self.types.keys() if self.key is None else self.key  # without `key:` it is any of them
+        types = sorted((name, self.types[name]) for name in columns if name in self.types)
+        return _digest([self.key, types, self._modes() if types else None])
 
     def values_version(self) -> str:
         """A digest of what makes the stored key and values of a row: after a change of it, rows must be read anew."""
+        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), self._modes()])
+
+    def _modes(self) -> list[tuple[str, Any]]:
         # Defaults are left out: a mode that a later release adds asks nobody to read rows anew.
         default = asdict(ConnectorModes())
-        modes = sorted(item for item in asdict(self.modes).items() if item[1] != default[item[0]])
-        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), modes])
+        return sorted(item for item in asdict(self.modes).items() if item[1] != default[item[0]])
 
     def relations_version(self) -> str:
         """A digest of what leads from a stored row to its order: a change of it can be followed in place."""

@@ -128,10 +128,10 @@ on conflict (source, key) do update set
     deleted    = case when excluded.unknown = '{*}' then r.deleted else excluded.deleted end,
     -- A change without a position leaves the stored position and time as they were, but for those of an older
     -- generation: what is read again must not be judged by them.
-    lineage    = case when excluded.position is null and excluded.generation = r.generation then r.lineage else excluded.lineage end,
-    position   = case when excluded.generation = r.generation then coalesce(excluded.position, r.position) else excluded.position end,
-    committed  = case when excluded.position is null and excluded.generation = r.generation then r.committed else excluded.committed end,
-    generation = excluded.generation,
+    lineage    = case when excluded.position is null and excluded.generation <= r.generation then r.lineage else excluded.lineage end,
+    position   = case when excluded.generation <= r.generation then coalesce(excluded.position, r.position) else excluded.position end,
+    committed  = case when excluded.position is null and excluded.generation <= r.generation then r.committed else excluded.committed end,
+    generation = greatest(r.generation, excluded.generation),
     origin     = excluded.origin,
     "offset"   = excluded."offset",
     first_seen = least(r.first_seen, excluded.first_seen),
@@ -266,6 +266,9 @@ where r.source = %(source)s and r.key = s.key
   and (r.parent is distinct from s.parent or r.refs is distinct from s.refs::bigint[]
        or (s.root is distinct from r.root and not (s.root is null and r.parent is not distinct from s.parent)))
 returning r.root, r.moved_from
+
+-- name: note_relations
+update source set relations = %(relations)s where id = %(source)s
 
 -- name: no_full_scan
 -- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them in one pass.

@@ -408,6 +408,12 @@ class PostgresIngestStore:
             self._mark(cursor, touched)
         return page[-1][0] if page else None
 
+    def note_relations(self, source: str, version: str) -> None:
+        """All rows of a source follow these relations now. Raises Superseded."""
+        with self._transaction() as cursor:
+            self.hold_mapping(cursor)
+            cursor.execute(_SQL["note_relations"], {"source": self._sources[source], "relations": version})
+
     def sweep(self, source: str, keys: Sequence[str]) -> tuple[int, int]:
         """Delete ghosts (see `daemon.state.rebuild`) of a source; how many rows, and how many orders became due."""
         touched = _Touched()

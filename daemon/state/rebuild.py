@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from daemon.errors import StateContended
 from daemon.mapping.structure import Structure
 from daemon.settings import Postgres
 from daemon.state.database import Cursor, connect, transaction
@@ -23,6 +24,16 @@ from daemon.state.queries import queries
 _SQL = queries("rebuild.sql")
 
 SWEEP_PAGE = 1000
+CONTENTIONS = 5  # how often a page that gave way to a fold is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What Kafka has of a partition when a rebuild begins: its first offset and its end; how long it keeps deletes."""
+
+    start: int
+    end: int
+    keeps_deletes_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +58,21 @@ class Ghost:
 
 
 def begin(
-    settings: Postgres, structure: Structure, sources: Sequence[str], ends: Mapping[TopicPartition, int], who: str
+    settings: Postgres, structure: Structure, sources: Sequence[str], extents: Mapping[TopicPartition, Extent], who: str
 ) -> dict[str, int]:
     """Raise the generation of these sources and read their topics from the beginning. Returns the new generations.
 
-    `ends` names every partition of their topics with its end now. A consumer that runs meets it by its positions.
+    `extents` names every partition of their topics. They are read from the offset that is their first one now: what
+    Kafka deletes before it is read is a gap. A consumer that runs meets it by its positions.
     """
-    partitions = list(ends)
+    partitions = list(extents)
     arrays = {
         "topics": [p.topic for p in partitions],
         "topic_ids": [p.topic_id for p in partitions],
         "partitions": [p.partition for p in partitions],
+        "starts": [extent.start for extent in extents.values()],
+        "targets": [extent.end for extent in extents.values()],
+        "keeps": [extent.keeps_deletes_ms for extent in extents.values()],
     }
     with connect(settings) as connection, transaction(connection, settings) as cursor:
         check_schema(cursor, settings.schema_name)
@@ -67,11 +82,12 @@ def begin(
         cursor.execute(_SQL["register_origins_of"], arrays)
         cursor.execute(_SQL["register_positions_of"], arrays)
         cursor.execute(_SQL["lock_positions_of"], {"topics": arrays["topics"]})
+        cursor.execute(_SQL["note_late_reads"], arrays)
         generations = _raise(cursor, structure, sources, {"sources": sorted(sources)}, who)
         cursor.execute(
             _SQL["forget_older_incarnations"], {"topics": arrays["topics"], "topic_ids": arrays["topic_ids"]}
         )
-        cursor.execute(_SQL["restart_positions"], {**arrays, "targets": [ends[p] for p in partitions]})
+        cursor.execute(_SQL["restart_positions"], arrays)
         return generations
 
 
@@ -143,7 +159,16 @@ def sweep(store: PostgresIngestStore, settings: Postgres, sources: Sequence[str]
         after = (source, "")
         while page := ghosts(settings, [source], SWEEP_PAGE, after):
             after = (source, page[-1].key)
-            gone, touched = store.sweep(source, [ghost.key for ghost in page])
+            gone, touched = _sweep_page(store, source, [ghost.key for ghost in page])
             rows, orders = rows + gone, orders + touched
-    store.record_action(who, "ghosts sweep", {"sources": sorted(sources)}, rows)
+            store.record_action(who, "ghosts sweep", {"source": source}, gone)
     return rows, orders
+
+
+def _sweep_page(store: PostgresIngestStore, source: str, keys: Sequence[str]) -> tuple[int, int]:
+    for _ in range(CONTENTIONS):
+        try:
+            return store.sweep(source, keys)
+        except StateContended:
+            continue  # a fold showed one of these rows again: it is no ghost then
+    return store.sweep(source, keys)

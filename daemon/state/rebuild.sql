@@ -3,7 +3,8 @@
 update source s
 set generation = generation + 1, key_version = n.keys, structure = n.structure,
     carries = not exists (
-        select from kafka_position p join origin o on o.id = p.origin where p.halted is not null and o.topic = n.topic)
+        select from kafka_position p join origin o on o.id = p.origin
+        where (p.halted is not null or p.crossed) and o.topic = n.topic)
 from unnest(%(names)s::text[], %(topics)s::text[], %(keys)s::text[], %(values)s::text[]) as n (name, topic, keys, structure)
 where s.name = n.name
 returning s.name, s.generation
@@ -11,22 +12,32 @@ returning s.name, s.generation
 -- name: restart_positions
 -- Read from the beginning, with delivery held until what Kafka has now is folded, however long that takes.
 with standing as (
-    select p.origin, a.target
-    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(targets)s::bigint[])
-        as a (topic, topic_id, partition, target)
+    select p.origin, a.start, a.target
+    from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(starts)s::bigint[], %(targets)s::bigint[])
+        as a (topic, topic_id, partition, start, target)
     join origin o using (topic, topic_id, partition)
     join kafka_position p on p.origin = o.id
     order by p.origin for update of p
 )
 update kafka_position p
-set next_offset = -1, read_at = clock_timestamp(), halted = null, halted_at = null,
-    target = s.target, target_since = clock_timestamp(), target_until = 'infinity'
+set next_offset = s.start, read_at = clock_timestamp(), halted = null, halted_at = null, crossed = false,
+    target = case when s.start < s.target then s.target end,
+    target_since = case when s.start < s.target then clock_timestamp() end,
+    target_until = case when s.start < s.target then 'infinity'::timestamptz end
 from standing s where p.origin = s.origin
 
 -- name: lock_positions_of
 -- In the order in which folds lock them.
 select p.origin from kafka_position p join origin o on o.id = p.origin
 where o.topic = any(%(topics)s::text[]) order by p.origin for update of p
+
+-- name: note_late_reads
+-- Deletes and values may be missing of what was left unread for longer than its topic keeps them.
+update kafka_position p set crossed = true
+from unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(targets)s::bigint[], %(keeps)s::bigint[])
+    as a (topic, topic_id, partition, target, keeps)
+join origin o using (topic, topic_id, partition)
+where p.origin = o.id and p.next_offset < a.target and p.read_at < clock_timestamp() - make_interval(secs => a.keeps / 1000.0)
 
 -- name: register_origins_of
 insert into origin (topic, topic_id, partition)

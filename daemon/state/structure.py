@@ -102,8 +102,7 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
                 return
             if pages > 1:
                 log.info("rows follow the relations of the new mapping", source=name)
-            store.hold_mapping(cursor)
-            cursor.execute(_SQL["note_relations"], {"name": name, "relations": version})
+            store.note_relations(name, version)
 
 
 def _versions(cursor: Cursor, version: str) -> tuple[str, bool, object]:

@@ -35,6 +35,3 @@ select pg_advisory_xact_lock(hashtext('order-sync relinking'), hashtext(current_
 
 -- name: relations
 select name, relations from source
-
--- name: note_relations
-update source set relations = %(relations)s where name = %(name)s

@@ -14,6 +14,7 @@ from daemon.errors import SchemaError
 from daemon.ingest.change import Kind
 from daemon.state import rebuild
 from daemon.state.ingest_store import TopicPartition
+from daemon.state.rebuild import Extent
 from daemon.state.structure import claim_mapping
 
 pytestmark = pytest.mark.postgres
@@ -39,7 +40,7 @@ def state(database: Database) -> Iterator[State]:
 def test_delivery_is_held_until_the_end_of_then_is_read(state: State) -> None:
     """The gate has no maximum; progress counts offsets, and ends."""
     store = state.start("A", GIVEN)
-    assert rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 4}, "me") == {"lines": 1}
+    assert rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 4)}, "me") == {"lines": 1}
     assert [(one.topic, one.done, one.target) for one in rebuild.progress(state.settings)] == [("t.lines", 0, 4)]
     state.fold(store, GIVEN, *(state.events.change("lines", "11", offset=n, order_id=1, v=1) for n in range(3)))
     assert store.gate() == 1
@@ -51,7 +52,7 @@ def test_delivery_is_held_until_the_end_of_then_is_read(state: State) -> None:
 def test_rows_read_again_as_they_were_make_nothing_due(state: State) -> None:
     """A rebuild of an unchanged source costs no request."""
     store = state.start("A", GIVEN)
-    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 4}, "me")
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 4)}, "me")
     for offset, (n, m) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):
         state.fold(store, GIVEN, state.events.change("lines", f"{n}{m}", offset=offset, order_id=n, v=m))
     assert (state.owed(), rebuild.count_ghosts(state.settings, None)) == (set(), {})
@@ -60,7 +61,7 @@ def test_rows_read_again_as_they_were_make_nothing_due(state: State) -> None:
 def test_what_was_not_met_again_is_reported_and_goes_only_by_command(state: State) -> None:
     """Ghosts stay rows of their orders until they are swept; then the orders are due. Later events bring a row back."""
     store = state.start("A", GIVEN)
-    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 2}, "me")
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 2)}, "me")
     state.fold(store, GIVEN, state.events.change("lines", "11", offset=0, order_id=1, v=1))
     state.fold(store, GIVEN, state.events.change("lines", "21", offset=1, order_id=2, v=1, position=(1,)))
     assert rebuild.count_ghosts(state.settings, ["lines"]) == {"lines": (2, 2)}
@@ -89,7 +90,7 @@ def test_deletes_seen_again_are_no_ghosts(state: State) -> None:
     """A row that was deleted before and after is not reported."""
     store = state.start("A", GIVEN)
     state.fold(store, GIVEN, state.events.change("lines", "11", kind=Kind.DELETE))
-    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 5}, "me")
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 5)}, "me")
     assert {ghost.key for ghost in rebuild.ghosts(state.settings, None, 10)} == {"12", "21", "22"}
 
 
@@ -104,9 +105,9 @@ def test_other_values_come_in_by_a_rebuild(state: State) -> None:
     with pytest.raises(SchemaError, match="rebuild --source orders"):
         state.start("B", typed)
     claim_mapping(state.settings, "B", typed, by_hand=True, rebuilt=["orders"])
-    rebuild.begin(state.settings, typed, ["orders"], {ORDERS_0: 2}, "me")
+    rebuild.begin(state.settings, typed, ["orders"], {ORDERS_0: Extent(0, 2)}, "me")
     store = state.start("B", typed)
-    assert store.positions([ORDERS_0])[ORDERS_0].next_offset == -1
+    assert store.positions([ORDERS_0])[ORDERS_0].next_offset == 0
 
 
 def test_a_recreated_topic_is_read_from_its_beginning(state: State) -> None:
@@ -115,7 +116,7 @@ def test_a_recreated_topic_is_read_from_its_beginning(state: State) -> None:
     again = TopicPartition("t.lines", "two", 0)
     old = store.positions([LINES_0])[LINES_0].origin
     store.halt([old], "recreated")
-    rebuild.begin(state.settings, GIVEN, ["lines"], {again: 3}, "me")
-    assert store.positions([again])[again].next_offset == -1
+    rebuild.begin(state.settings, GIVEN, ["lines"], {again: Extent(0, 3)}, "me")
+    assert store.positions([again])[again].next_offset == 0
     assert store.gate() == 1
     assert state.all("select count(*) from kafka_position where halted is not null") == [(0,)]

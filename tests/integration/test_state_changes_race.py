@@ -15,10 +15,12 @@ from state_rig import COUPONS, LINES, ORDERS, POLICY, TAXES, WITH_COUPONS, State
 from daemon.errors import SchemaError, Superseded
 from daemon.ingest.change import Kind
 from daemon.ingest.fold import Stager
+from daemon.ingest.gaps import HaltReason, Log, Stand, gap
 from daemon.state import rebuild
 from daemon.state import structure as versions
 from daemon.state.ingest_store import Batch, Move, PostgresIngestStore, TopicPartition
 from daemon.state.positions import reset_positions
+from daemon.state.rebuild import Extent
 from daemon.state.structure import claim_mapping, relink
 
 pytestmark = pytest.mark.postgres
@@ -52,7 +54,7 @@ def test_a_rebuild_with_changed_relations_moves_rows_and_marks_both_orders(state
     two_orders_and_a_line(state)
     given = structure(orders=ORDERS, lines=MOVED)
     claim_mapping(state.settings, "B", given, by_hand=True, rebuilt=["lines"])
-    rebuild.begin(state.settings, given, ["lines"], {LINES_0: 1}, "me")
+    rebuild.begin(state.settings, given, ["lines"], {LINES_0: Extent(0, 1)}, "me")
     store = state.start("B", given)
     state.fold(store, given, state.events.change("lines", "7", offset=0, order_id=1, other_id=2))
     assert state.owed() == {"1", "2"}
@@ -80,7 +82,7 @@ def test_a_row_that_moves_below_another_row_is_resolved_again(state: State) -> N
     state.fold(store, given, state.events.change("taxes", "9", line_id=71, other_line=72))
     state.settle()
     claim_mapping(state.settings, "B", moved, by_hand=True, rebuilt=["taxes"])
-    rebuild.begin(state.settings, moved, ["taxes"], {TopicPartition("t.taxes", "one", 0): 1}, "me")
+    rebuild.begin(state.settings, moved, ["taxes"], {TopicPartition("t.taxes", "one", 0): Extent(0, 1)}, "me")
     store = state.start("B", moved)
     state.fold(store, moved, state.events.change("taxes", "9", offset=0, line_id=71, other_line=72))
     assert state.all("select root, parent from source_row where key = '9'") == [("2", "72")]
@@ -164,7 +166,7 @@ def test_a_topic_made_anew_during_its_rebuild_does_not_hold_delivery(state: Stat
     """What was to be read of the incarnation before will never come."""
     store = state.start("A", GIVEN)
     state.fold(store, GIVEN, state.events.change("lines", "7", order_id=1))
-    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 1}, "me")
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 1)}, "me")
     assert store.gate() == 1
     store.positions([TopicPartition("t.lines", "two", 0)])
     assert store.gate() == 0
@@ -195,11 +197,11 @@ def test_topic_ids_are_adopted_for_the_whole_topic(state: State) -> None:
 def test_a_target_beyond_a_log_that_lost_its_end_is_reached_with_it(state: State) -> None:
     """A rebuild's gate opens once all that is there is read."""
     store = state.start("A", GIVEN)
-    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: 800}, "me")
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(0, 800)}, "me")
     at = store.positions([LINES_0])[LINES_0]
     store.note_read({at.origin: 600})
     assert store.gate() == 1
-    store.fold(Batch([], [], [Move(at.origin, -1, 600, skipped=600)]))
+    store.fold(Batch([], [], [Move(at.origin, 0, 600, skipped=600)]))
     store.note_read({at.origin: 600})
     assert store.gate() == 0
 
@@ -209,7 +211,7 @@ def test_after_a_gap_no_value_is_taken_from_before_it(state: State) -> None:
     store = state.start("A", GIVEN)
     state.fold(store, GIVEN, state.events.change("orders", "1", v=1, big="A"))
     store.halt([store.positions([ORDERS_0])[ORDERS_0].origin], "left unread for too long")
-    rebuild.begin(state.settings, GIVEN, ["orders"], {ORDERS_0: 12}, "me")
+    rebuild.begin(state.settings, GIVEN, ["orders"], {ORDERS_0: Extent(0, 12)}, "me")
     state.fold(store, GIVEN, state.events.change("orders", "1", offset=11, v=2, unavailable=("big",)))
     assert state.all("select columns, unknown from source_row where key = '1'") == [({"v": 2}, ["big"])]
 
@@ -225,3 +227,41 @@ def test_a_state_from_before_versions_were_noted_starts(state: State) -> None:
     state.start("A", GIVEN)
     with pytest.raises(SchemaError, match="rebuild --source orders"):
         state.start("B", structure(orders=replace(WITH_COUPONS, drop=frozenset({"x"})), lines=LINES, coupons=COUPONS))
+
+
+def test_what_kafka_deletes_before_a_rebuild_has_read_it_is_a_gap(state: State) -> None:
+    """The rebuild stands at the offset that was the first one when it began, not at wherever the log begins."""
+    store = state.start("A", GIVEN)
+    rebuild.begin(state.settings, GIVEN, ["lines"], {LINES_0: Extent(3, 9)}, "me")
+    at = store.positions([LINES_0])[LINES_0]
+    assert gap(Log(3, 9), Stand(at.next_offset, at.read_ms), at.read_ms) is None
+    assert gap(Log(5, 9), Stand(at.next_offset, at.read_ms), at.read_ms) is HaltReason.RETENTION
+
+
+def test_a_gap_that_was_passed_by_is_remembered_until_a_rebuild(state: State) -> None:
+    """`position reset` after a halt goes on knowingly; the next rebuild takes no value from before it."""
+    store = state.start("A", GIVEN)
+    state.fold(store, GIVEN, state.events.change("orders", "1", v=1, big="A"))
+    store.halt([store.positions([ORDERS_0])[ORDERS_0].origin], "left unread for too long")
+    reset_positions(state.settings, "t.orders", "one", {0: None}, "me", "here")
+    rebuild.begin(state.settings, GIVEN, ["orders"], {ORDERS_0: Extent(0, 12)}, "me")
+    state.fold(store, GIVEN, state.events.change("orders", "1", offset=11, v=2, unavailable=("big",)))
+    assert state.all("select unknown from source_row where key = '1'") == [(["big"],)]
+
+
+def test_relinking_does_not_stand_in_the_way_of_another_start(state: State) -> None:
+    """A second replica's claim waits for no more than a page; the relinking process is not held up by it either."""
+    two_orders_and_a_line(state)
+    given = structure(orders=WITH_COUPONS, lines=MOVED, coupons=COUPONS)
+    claim_mapping(state.settings, "B", given)
+    short = state.settings.model_copy(update={"statement_timeout_secs": 1.0})
+    store = PostgresIngestStore(short, POLICY, "B")
+    store.open(given, ["a"])
+
+    def another_starts() -> bool:
+        claim_mapping(short, "B", given)
+        return False
+
+    relink(store, short, given, another_starts)
+    store.close()
+    assert state.all("select root from source_row where key = '7'") == [("2",)]

@@ -24,11 +24,13 @@ alter table kafka_position
     add column read_at      timestamptz not null default clock_timestamp(),
     add column halted       text,
     add column halted_at    timestamptz,
+    add column crossed      boolean not null default false,
     add column target       bigint,
     add column target_since timestamptz,
     add column target_until timestamptz;
 comment on column kafka_position.read_at is 'When it was last known to be read to its end; when it was met, before that.';
 comment on column kafka_position.halted is 'Why ingest of it stands still until a person resets the position.';
+comment on column kafka_position.crossed is 'A gap was passed by since it was last read from its beginning.';
 comment on column kafka_position.target is
     'Delivery is held until the position is here, at most until target_until (infinity: a rebuild).';
 
