@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
+SEEDS ?= 500
+SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit soak bench record lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench record lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -33,6 +35,13 @@ check: setup ## Lint, format, strict types, import contracts
 format: setup ## Put every file into shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+simulate: setup ## Delivery under virtual time and seeded faults (SEEDS=500 SEED_START=0 POSTGRES=20 TRACE=1)
+	cd tests && ../$(BIN)/python -m simulation --seeds $(SEEDS) --start $(SEED_START) \
+	  $(if $(POSTGRES),--postgres $(POSTGRES)) $(if $(TRACE),--trace)
+
+mutants: setup ## Known ways to get delivery wrong, each of which the simulation has to find
+	$(BIN)/python -m pytest tests/simulation/test_mutants.py -m "simulate or not simulate"
 
 soak: setup ## Real time, repeated kills; run before closing an issue (about ten minutes)
 	$(BIN)/python -m pytest tests/soak -m soak --timeout 3600 -s

@@ -91,6 +91,7 @@ def _succeeded(state: State, now: float) -> State:
         failures=0,
         backoff_until=0.0,
         last_success=now,
+        tally=replace(state.tally, passed=state.tally.passed + 1),
         batch_orders=min(state.batch_orders * 2, 1 << 30),
     )
 
@@ -293,20 +294,21 @@ def _failed(state: State, now: float, jitter: float, asked: float) -> State:
 def _suspect(
     state: State, flight: Flight, verdict: Verdict, now: float, *, ready_at: float, fence: float = 0.0
 ) -> tuple[State, list[Settled]]:
-    """Keep the batch together and count its equal failures; then halve it. A lone order is judged if others pass."""
+    """Keep the batch together and count its equal failures; then halve it.
+
+    A lone order is judged once it failed more often than chance explains, going by how the others fare meanwhile.
+    """
     before = flight.group
-    again = before is not None and _family(before.cause) == _family(verdict.cause)
-    failures = before.failures + 1 if before is not None and again else 1
-    since = before.since if before is not None and again else now
-    group = replace(
-        _group(flight, flight.items, verdict.cause, ready_at), failures=min(failures, BLAME_AFTER), since=since
-    )
-    if failures < BLAME_AFTER:
-        return replace(state, groups=(*state.groups, group)), []
-    if len(group.keys) > 1:
+    if before is None or before.cause == REJECTED:
+        state = replace(state, tally=replace(state.tally, failed=state.tally.failed + 1))
+    group = replace(_group(flight, flight.items, verdict.cause, ready_at), since=now, others=state.tally)
+    if before is not None and _family(before.cause) == _family(verdict.cause):
+        group = replace(group, failures=before.failures, alone=before.alone, since=before.since, others=before.others)
+    group = replace(group, failures=min(group.failures + 1, BLAME_AFTER), alone=group.alone + (len(group.keys) == 1))
+    if len(group.keys) > 1 and group.failures == BLAME_AFTER:
         halves = tuple(replace(half, failures=BLAME_AFTER - 1) for half in group.halves())
         return replace(state, groups=(*state.groups, *halves)), []
-    if state.last_success <= since:
+    if len(group.keys) > 1 or state.tally.since(group.others).explains(group.alone):
         return replace(state, groups=(*state.groups, group)), []
     item = flight.items[0]
     text = f"fails alone while others pass: {verdict.detail or verdict.cause}"

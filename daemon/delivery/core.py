@@ -414,4 +414,5 @@ def _send_at_once(state: State, event: Fetched, now: float) -> Step:
         # Not at the front: where the budget has no room the lanes find that out too, and ask again later.
         waiting = replace(group, keys=rest, ready_at=max(group.ready_at, now + (0.0 if batch else _pause(state))))
         state = replace(state, groups=(waiting, *state.groups))
-    return _send(state, fetch.lane, batch, replace(group, keys=tuple(sent))) if batch else (state, ())
+    going = replace(group, keys=tuple(item.key for item in batch))
+    return _send(state, fetch.lane, batch, going) if batch else (state, ())

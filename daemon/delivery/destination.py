@@ -17,6 +17,9 @@ PROBE_ORDERS = 10
 BLAME_AFTER = 3
 """Equal failures of one batch after which the batch itself is suspected."""
 
+CHANCE = 1e-6
+"""A lone order is judged once its failures in a row are less likely than this, had it failed as often as the others."""
+
 FIRST_OF_BISECTION = 10
 """So many lone refusals without one acceptance between them are no coincidence: the fault is ours."""
 
@@ -80,11 +83,29 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many requests were accepted, and how many of those that carried no suspected order failed."""
+
+    passed: int = 0
+    failed: int = 0
+
+    def since(self, before: Tally) -> Tally:
+        """What came after `before`."""
+        return Tally(self.passed - before.passed, self.failed - before.failed)
+
+    def explains(self, failures: int) -> bool:
+        """Whether so many failures of one order in a row may be chance, going by what others met meanwhile."""
+        rate = (self.failed + 1.0) / (self.passed + self.failed + 2.0)
+        return not self.passed or failures < BLAME_AFTER or rate**failures >= CHANCE
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Orders that are sent together and with no others, because of `cause`, not before `ready_at`.
 
-    `failures` counts equal failures of this batch, the first one at `since`. Where its orders are not due when it is,
-    it waits for them until `missed_until`.
+    `failures` counts equal failures of this batch, the first one at `since`; `alone` those since it is one order.
+    `others` is what had become of other requests when they began. Where its orders are not due when it is, it waits for
+    them until `missed_until`.
     """
 
     keys: tuple[str, ...]
@@ -93,6 +114,8 @@ class Group:
     ready_at: float
     failures: int = 0
     since: float = 0.0
+    alone: int = 0
+    others: Tally = Tally()
     missed_until: float = 0.0
 
     def halves(self) -> tuple[Group, ...]:
@@ -170,6 +193,7 @@ class State:
     backoff_until: float = 0.0
     failures: int = 0  # transport failures in a row
     last_success: float = -1.0
+    tally: Tally = Tally()
     largest_body: int | None = None
     batch_orders: int = 1 << 30
     verdicts: tuple[str, ...] = ()  # of the last orders judged: "" accepted, else the kind of fault

@@ -91,6 +91,10 @@ def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
         return Fault(
             "invalid", f"order_id: is longer than {MAX_ID_BYTES} bytes; map a column that identifies the order"
         )
+    if "\x00" in document.order_id:
+        return Fault(
+            "invalid", "order_id: holds U+0000, which Postgres cannot store; map a column that identifies the order"
+        )
     if order.ever_attempted and order.vendor_order_id not in (None, document.order_id):
         return Fault(
             "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"

@@ -79,6 +79,7 @@ class DeliveryLoop:
         *,
         clock: Callable[[], float] = time.monotonic,
         lot: Callable[[], float] = random.random,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings.delivery
         self._identity = settings.destinations[destination]
@@ -89,6 +90,7 @@ class DeliveryLoop:
         self._health = health
         self._clock = clock
         self._lot = lot
+        self._wall_clock = wall_clock
         self._log = log.bind(destination=destination)
         self._report = Report(metrics, destination, self._settings, self._log)
         self._rules = Rules(
@@ -354,7 +356,7 @@ class DeliveryLoop:
         worked = False
         while (posted := self._posts.next_ended()) is not None:
             worked = True
-            verdict = verdict_of(posted.answer, datetime.now(UTC))
+            verdict = verdict_of(posted.answer, self._wall_clock())
             if posted.late and posted.answer.trouble is not Trouble.NOT_SENT:
                 verdict = Verdict(Kind.UNKNOWN, verdict.status, cause="late", detail="ended after its deadline")
             self._report.ended(verdict, len(posted.send.items), posted.size, posted.secs)

@@ -146,8 +146,11 @@ update order_sync set vendor_order_id = null, hold = 'superseded', hold_since = 
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
 
 -- name: write_request
+-- Nothing where its end was recorded before its beginning: see forestall_request.
 insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions) overriding system value
 values (%(request)s, %(destination)s, %(epoch)s, %(lane)s, cardinality(%(keys)s::text[]), %(bytes)s, %(keys)s, %(revisions)s)
+on conflict (id) do nothing
+returning id
 
 -- name: put_in_flight
 -- A change between judging and this is newer than what is sent: it stays owed, counted from when the order was read.
@@ -173,6 +176,15 @@ update delivery_request set
     settled_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, error = %(error)s,
     counts_until = clock_timestamp() + make_interval(secs => %(counts_secs)s)
 where id = %(request)s and settled_at is null
+returning id
+
+-- name: forestall_request
+-- A commit whose outcome was not heard may still be under way: this waits for it, or keeps the row from being written.
+insert into delivery_request
+    (id, destination, epoch, lane, orders, bytes, order_keys, revisions, settled_at, counts_until, outcome, error)
+    overriding system value
+values (%(request)s, %(destination)s, %(epoch)s, 0, 0, 0, '{}', '{}', clock_timestamp(), clock_timestamp(), %(outcome)s, %(error)s)
+on conflict (id) do nothing
 returning id
 
 -- name: settle_orders

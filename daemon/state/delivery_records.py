@@ -255,12 +255,17 @@ class DeliveryState(Protocol):
     ) -> list[str]:
         """Write the request's row and put its orders in flight; the keys of those that still could be.
 
-        Its bytes are those of a JSON array of these bodies. No row is written for none.
+        Its bytes are those of a JSON array of these bodies. No row is written for none, nor where this request was
+        settled already: its writer had given it up.
         """
         ...
 
     async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
-        """End a request and its flight; the accepted orders. Nothing happens where it was settled before."""
+        """End a request and its flight; the accepted orders. Nothing happens where it was settled before.
+
+        A request that was never written, or is just being written by a transaction whose end its writer never heard
+        of, is settled all the same: it will not be written, or is settled as soon as it is.
+        """
         ...
 
     async def judge(self, lease: Lease, judgements: Iterable[Judgement], mapping_version: str) -> list[str]:

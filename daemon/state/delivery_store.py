@@ -170,10 +170,6 @@ class PostgresDeliveryStore:
             going = [order for order in orders if order.key in locked]
             if not going:
                 return []
-            if taken := [order.take_over for order in going if order.take_over]:
-                await cursor.execute(
-                    _SQL["give_up_vendor_ids"], {"destination": lease.destination, "keys": sorted(taken)}
-                )
             values = {
                 "request": request,
                 "destination": lease.destination,
@@ -188,24 +184,35 @@ class PostgresDeliveryStore:
                 "bodies": [zlib.compress(order.body, 1) for order in going],
             }
             await cursor.execute(_SQL["write_request"], values)
+            if await cursor.fetchone() is None:
+                return []
+            if taken := [order.take_over for order in going if order.take_over]:
+                await cursor.execute(
+                    _SQL["give_up_vendor_ids"], {"destination": lease.destination, "keys": sorted(taken)}
+                )
             await cursor.execute(_SQL["put_in_flight"], values)
             return [order.key for order in going]
 
     async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
         orders = settlement.orders
+        request = {
+            "request": settlement.request,
+            "destination": lease.destination,
+            "epoch": lease.epoch,
+            "outcome": settlement.outcome,
+            "status": settlement.status,
+            "error": _storable(settlement.error),
+            "counts_secs": settlement.counts_secs,
+        }
         async with self._led(lease) as cursor:
-            await cursor.execute(
-                _SQL["settle_request"],
-                {
-                    "request": settlement.request,
-                    "outcome": settlement.outcome,
-                    "status": settlement.status,
-                    "error": _storable(settlement.error),
-                    "counts_secs": settlement.counts_secs,
-                },
-            )
+            await cursor.execute(_SQL["settle_request"], request)
             if await cursor.fetchone() is None:
-                return []
+                await cursor.execute(_SQL["forestall_request"], request)
+                if await cursor.fetchone() is not None:
+                    return []
+                await cursor.execute(_SQL["settle_request"], request)
+                if await cursor.fetchone() is None:
+                    return []
             await cursor.execute(
                 _SQL["settle_orders"],
                 {

@@ -257,7 +257,7 @@ class MemoryDeliveryStore:
     ) -> list[str]:
         record, now = self._led_under(lease, mapping_version), self._clock()
         going = [order for order in orders if not self.gate_closed and _can_go(record.orders, order, now)]
-        if not going:
+        if not going or request in record.requests:
             return []
         for order in going:
             if order.take_over is not None:
@@ -281,7 +281,12 @@ class MemoryDeliveryStore:
     async def settle(self, lease: Lease, settlement: Settlement) -> list[Freshness]:
         record, now = self._led(lease), self._clock()
         request = record.requests.get(settlement.request)
-        if request is None or request.counts_until is not None:
+        if request is None:
+            record.requests[settlement.request] = RequestRecord(
+                settlement.request, 0, lease.epoch, 0, (), (), settlement.outcome, counts_until=now
+            )
+            return []
+        if request.counts_until is not None:
             return []
         request.outcome, request.status = settlement.outcome, settlement.status
         request.counts_until = now + settlement.counts_secs

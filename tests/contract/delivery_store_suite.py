@@ -479,6 +479,24 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_request_that_was_given_up_is_not_written_afterwards(self, play: Play) -> None:
+        """Settled before its row came, it puts nothing in flight when its transaction is carried out after all."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            [due] = await world.due()
+            request = await world.store.next_request()
+            assert await world.end(lease, request, Fate.NOT_SENT, "1") == []
+            late = [Outgoing("1", due.revision, due.read_at, "V-1", b"{}")]
+            assert await world.store.reserve(lease, request, 0, late, VERSION) == []
+            record = world.look("1")
+            assert (record["request_id"], record["ever_attempted"], record["vendor_order_id"]) == (None, False, None)
+            assert await world.store.inherit(lease, 60.0) == ([], [])
+            await world.send(lease, "1")
+
+        play(scenario)
+
     def test_vendor_id_has_one_holder(self, play: Play) -> None:
         """No two orders are sent under one id, unless one that is gone makes room."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -339,6 +340,102 @@ class IngestStoreSuite:
         rig.fold(*changes)
         row = rig.row("orders", last)
         assert (row.columns["big"], row.unknown) == ("B", frozenset())
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_keys_that_change_again_and_again_in_partitions_read_in_any_order(
+        self, rig: Rig, events: Events, together: bool
+    ) -> None:
+        """Two key changes in a row, the halves in three partitions: the last row has the value of before the first."""
+        for number, order in enumerate(sorted(set(itertools.permutations("aaabbc")))):
+            first, second, third = (f"{number}-{life}" for life in (1, 2, 3))
+            history = {
+                "a": [
+                    events.change("orders", first, v="a", big="A"),
+                    events.change("orders", first, v="b", big="B"),
+                    events.change("orders", first, kind=Kind.DELETE, new_key=second),
+                ],
+                "b": [
+                    events.change("orders", second, partition=1, unavailable=("big",), old_key=first, v="b"),
+                    events.change("orders", second, partition=1, kind=Kind.DELETE, new_key=third),
+                ],
+                "c": [events.change("orders", third, partition=2, unavailable=("big",), old_key=second, v="b")],
+            }
+            changes = [history[partition].pop(0) for partition in order]
+            for batch in [changes] if together else [[change] for change in changes]:
+                rig.fold(*batch)
+            row = rig.row("orders", third)
+            assert (row.columns, row.unknown) == ({"v": "b", "big": "B"}, frozenset()), order
+            assert rig.row("orders", first).deleted, order
+            assert rig.row("orders", second).deleted, order
+
+    def test_values_that_arrive_with_the_delete_make_orders_due(self, rig: Rig, events: Events) -> None:
+        """Who waited for the values of a key change is due once they come, also orders that look the row up."""
+        rig.fold(
+            events.change("customers", "1", partition=1, big="C"), events.change("orders", "1", partition=1, big="B")
+        )
+        rig.fold(
+            events.change("customers", "9", unavailable=("big",), old_key="1"),
+            events.change("orders", "2", unavailable=("big",), old_key="1", customer_id=9),
+            events.change("orders", "3", customer_id=9),
+        )
+        assert rig.row("orders", "2").unknown == rig.row("customers", "9").unknown == {"big"}
+        rig.settle()
+        before = rig.revisions()
+        rig.fold(events.change("customers", "1", partition=1, kind=Kind.DELETE, new_key="9"))
+        rig.fold(events.change("orders", "1", partition=1, kind=Kind.DELETE, new_key="2"))
+        assert rig.row("orders", "2").columns["big"] == "B"
+        assert rig.row("customers", "9").columns["big"] == "C"
+        assert {key: count - before.get(key, 0) for key, count in rig.revisions().items()} == {"1": 1, "2": 2, "3": 1}
+
+    def test_values_of_a_reused_key_are_not_taken_for_those_before(self, rig: Rig, events: Events) -> None:
+        """The old key is another row's by the time the new one is met: its values stay unknown, also once that goes."""
+        rig.fold(
+            events.change("orders", "1", v="a", big="B"),
+            events.change("orders", "1", kind=Kind.DELETE, new_key="2"),
+            events.change("orders", "1", v="other", big="OTHER"),
+        )
+        rig.fold(events.change("orders", "2", partition=1, unavailable=("big",), old_key="1", v="a"))
+        assert rig.row("orders", "2").unknown == {"big"}
+        rig.fold(events.change("orders", "1", kind=Kind.DELETE, new_key="3"))
+        assert rig.row("orders", "2").unknown == {"big"}
+        rig.fold(events.change("orders", "3", partition=1, unavailable=("big",), old_key="1", v="other"))
+        assert rig.row("orders", "3").columns == {"v": "other", "big": "OTHER"}
+
+    def test_values_of_a_rejected_row_do_not_survive_its_key_change(self, rig: Rig, events: Events) -> None:
+        """What the reject said of them is not known: the row of the new key does not know them either."""
+        rig.fold(events.change("orders", "1", v="a", big="A"))
+        rig.fold(events.change("orders", "1", kind=Kind.UNKNOWN, position=None, committed_ms=None, lineage=None))
+        rig.fold(events.change("orders", "1", kind=Kind.DELETE, new_key="2"))
+        rig.fold(events.change("orders", "2", unavailable=("big",), old_key="1", v="a"))
+        row = rig.row("orders", "2")
+        assert (row.columns, row.unknown) == ({"v": "a"}, {"big"})
+
+    def test_a_replay_from_the_middle_of_a_life_that_a_key_change_ended(self, rig: Rig, events: Events) -> None:
+        """Deletes are bare tombstones, so nothing is stale; the row of the new key still gets what it left out."""
+        nowhere: dict[str, Any] = {"position": None, "committed_ms": None, "lineage": None}
+        rig.fold(events.change("orders", "1", **nowhere, v="a", big="A"))
+        for _ in range(2):
+            rig.fold(events.change("orders", "1", **nowhere, unavailable=("big",), v="b"))
+            rig.fold(events.change("orders", "1", **nowhere, kind=Kind.TOMBSTONE, new_key="2"))
+        rig.fold(events.change("orders", "2", **nowhere, partition=1, unavailable=("big",), old_key="1", v="b"))
+        assert rig.row("orders", "2").columns == {"v": "b", "big": "A"}
+
+    @pytest.mark.parametrize("delete_first", [True, False])
+    def test_row_that_moves_to_another_partition_within_one_event(
+        self, rig: Rig, events: Events, delete_first: bool
+    ) -> None:
+        """Messages keyed by another column than the row's key (message.key.columns): when that changes, a delete and an
+        insert of one row come with one log position in two partitions. The row stays, whichever is folded first."""
+        rig.fold(events.change("lines", "7", order_id=1))
+        where: dict[str, Any] = {"position": (5000,), "committed_ms": NOW_MS + 5000}
+        delete = events.change("lines", "7", kind=Kind.DELETE, **where)
+        insert = events.change("lines", "7", partition=1, **where, order_id=2)
+        for half in [delete, insert] if delete_first else [insert, delete]:
+            rig.fold(half)
+        row = rig.row("lines", "7")
+        assert (row.deleted, row.root) == (False, "2")
+        rig.fold(events.change("lines", "7", partition=2, kind=Kind.DELETE, **where))
+        assert not rig.row("lines", "7").deleted
 
     def test_lone_tombstone_deletes_and_lets_the_next_event_apply(self, rig: Rig, events: Events) -> None:
         """Its delete was compacted away: the row goes, and even an older event applies after it."""

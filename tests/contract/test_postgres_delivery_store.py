@@ -8,11 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from delivery_store_suite import URL, DeliveryStoreSuite, Play, Scenario, World
+from delivery_store_suite import URL, VERSION, DeliveryStoreSuite, Play, Scenario, World
 from fixtures.postgres import Database
 
 from daemon.mapping.rows import StoredRow
 from daemon.state.database import async_pool
+from daemon.state.delivery_records import Fate
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.queries import queries
 
@@ -88,6 +89,44 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
 
         return run
 
+    def test_commit_in_doubt_is_waited_for(self, play: Play, database: Database) -> None:
+        """A request whose writer heard no more of its commit is settled once that commit is through, not passed by."""
+
+        async def scenario(world: World) -> None:
+            assert isinstance(world, PostgresWorld)
+            lease = await world.lead()
+            world.touch("1")
+            [due] = await world.due()
+            request = await world.store.next_request()
+            values = {
+                "request": request,
+                "destination": world.destination,
+                "epoch": lease.epoch,
+                "lane": 0,
+                "bytes": 4,
+                "mapping_version": VERSION,
+                "keys": ["1"],
+                "revisions": [due.revision],
+                "read_at": [due.read_at],
+                "vendor_ids": ["V-1"],
+                "bodies": [b""],
+            }
+            with database.connect() as writer:
+                writer.execute("set search_path to order_sync")
+                writer.execute("begin")
+                for name in ("write_request", "put_in_flight"):
+                    writer.execute(queries("delivery.sql")[name], values)
+                settling = asyncio.create_task(world.end(lease, request, Fate.NOT_SENT, "1", attempted_before=False))
+                await _until_waited_for(world.connection)
+                assert not settling.done()
+                writer.execute("commit")
+            await settling
+            record = world.look("1")
+            assert (record["request_id"], record["ever_attempted"]) == (None, False)
+            assert [one.key for one in await world.due()] == ["1"]
+
+        play(scenario)
+
     def test_claim_reads_the_due_index_alone(self, play: Play) -> None:
         """Finding 1000 due orders among 50,000 clean ones touches the partial index and those orders, no more."""
 
@@ -115,6 +154,16 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
             assert len(await world.due(limit=1000)) == 1000
 
         play(scenario)
+
+
+async def _until_waited_for(connection: psycopg.Connection) -> None:
+    """Until some transaction waits for another one's end."""
+    for _ in range(1000):
+        row = connection.execute("select count(*) from pg_locks where not granted").fetchone()
+        if row and row[0]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,8 @@ class MeetingStore(PostgresIngestStore):
         super().__init__(database.settings, POLICY)
         self._meet, self._late = meet, late
 
-    def _upsert(self, *arguments: object) -> list[object]:
-        applied = super()._upsert(*arguments)
+    def _upsert(self, *arguments: object, late: bool) -> list[object]:
+        applied = super()._upsert(*arguments, late=late)
         self._meet.wait(TIMEOUT)
         return applied
 
@@ -100,6 +101,81 @@ def test_roots_and_marks_are_right_however_the_rows_are_split(
         assert dict(found) == dict.fromkeys((r.key for r in rows), str(number)), who
         due = look.execute("select revision > settled_revision from order_sync where order_key = %s", [str(number)])
         assert due.fetchall() == [(True,)], who
+
+
+RACES = 500
+
+
+class Racer(PostgresIngestStore):
+    """A store that is kept for many races; each race gives it the point at which it meets the others."""
+
+    meet: threading.Barrier
+
+    def _upsert(self, *arguments: object, late: bool) -> list[object]:
+        applied = super()._upsert(*arguments, late=late)
+        self.meet.wait(TIMEOUT)
+        return applied
+
+
+def test_five_hundred_races_leave_no_wrong_root_and_no_order_that_is_not_due(
+    database: Database, look: psycopg.Connection
+) -> None:
+    """Two to four folds at once over trees of three hops and look-ups of look-ups, in random shares."""
+    lots, events = random.Random(500), Events()
+    racers = [Racer(database.settings, POLICY) for _ in range(4)]
+    for racer in racers:
+        racer.open(STRUCTURE, ["a"])
+    wrong: list[object] = []
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(RACES):
+            rows = tree(events, number)
+            rows.append(events.change("orders", str(number), customer_id=number))
+            rows.append(events.change("customers", str(number), country=f"c{number}"))
+            rows.append(events.change("countries", f"c{number}", name="new"))
+            lots.shuffle(rows)
+            count = lots.randint(2, 4)
+            shares = [rows[n::count] for n in range(count)]
+            meet = threading.Barrier(count)
+            futures = [
+                pool.submit(fold_share, racer, meet, f"racer {n}", share)
+                for n, (racer, share) in enumerate(zip(racers, shares, strict=False))
+            ]
+            for future in futures:
+                future.result(TIMEOUT)
+            wrong += misplaced(look, number)
+            # A look-up of a look-up changes while a line of the order does.
+            look.execute("update order_sync set settled_revision = revision")
+            moved = events.change("refund_lines", f"l{number}", refund_id=f"r{number}", v=2)
+            moved.columns["kind"] = "line"
+            country = events.change("countries", f"c{number}", name="newer")
+            meet = threading.Barrier(2)
+            futures = [
+                pool.submit(fold_share, racer, meet, f"racer {n}", [change])
+                for n, (racer, change) in enumerate(zip(racers, [moved, country], strict=False))
+            ]
+            for future in futures:
+                future.result(TIMEOUT)
+            wrong += misplaced(look, number)
+    for racer in racers:
+        racer.close()
+    assert wrong == []
+
+
+def fold_share(store: Racer, meet: threading.Barrier, topic: str, share: list[Change]) -> None:
+    """One transaction with all of a share, in one round."""
+    store.meet = meet
+    [at] = store.positions([TopicPartition(topic, "", 0)]).values()
+    rounds = Stager(STRUCTURE).stage([(at.origin, change) for change in share], NOW_MS)
+    store.fold(Batch(rounds, [], [Move(at.origin, at.next_offset, at.next_offset + 1)]))
+
+
+def misplaced(look: psycopg.Connection, number: int) -> list[object]:
+    """Rows of this order's tree with another root, and the order if it is not due."""
+    keys = [f"r{number}", f"l{number}", f"n{number}"]
+    roots = look.execute("select key, root from source_row where key = any(%s)", [keys]).fetchall()
+    wrong: list[object] = [(key, root) for key, root in roots if root != str(number)]
+    due = look.execute("select revision > settled_revision from order_sync where order_key = %s", [str(number)])
+    return wrong + ([] if due.fetchall() == [(True,)] else [("not due", number)])
 
 
 def test_a_changed_lookup_and_a_new_reference_at_once_leave_the_order_due(

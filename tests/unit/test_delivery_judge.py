@@ -116,3 +116,11 @@ def test_an_id_that_no_index_holds_is_the_orders_own_fault() -> None:
     verdict = judge(NEW, Ready(Document("x" * 5000, b"{}", b"d")), RULES)
     assert isinstance(verdict, Fault)
     assert verdict.reason == "invalid"
+
+
+def test_an_id_that_postgres_cannot_store_is_the_orders_own_fault() -> None:
+    """U+0000 in one order's id holds up nobody else: it never comes to a statement that Postgres refuses."""
+    document = Document("A\x001", b"{}", b"d")
+    verdict = posted(DueOrder("1", 0, 1, 0.0), document)
+    assert isinstance(verdict, Fault)
+    assert "U+0000" in verdict.problems

@@ -1,0 +1,355 @@
+"""What must hold while a world runs, and at its end. It looks at the vendor, at the rows and at what the state is told.
+
+Every violation is a text that begins with the promise it breaks.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daemon.document.outcome import Deleted, Ineligible, Invalid, Ready, Voided, Waiting
+from daemon.state.delivery_records import Fate, Freshness, Judgement, Outgoing, Settlement
+from daemon.state.memory_delivery import OrderRecord
+from daemon.state.schedule import Lane
+from simulation.climate import FLAWS, Fault, Style
+from simulation.shop import Truth, crashes, refused
+from simulation.store import EPOCH
+
+if TYPE_CHECKING:
+    from simulation.network import Line
+    from simulation.process import Process
+    from simulation.world import World
+
+FAIR = ("waiting_", "invalid")
+"""Reasons of a quarantine that the order's own rows give."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of one order: the revision settled last and when; when it was last read and put in flight."""
+
+    settled: int = 0
+    settled_at: float = 0.0
+    read_at: float = float("inf")
+    reserved_at: float = float("-inf")
+    unknown: bool = False
+
+
+class Oracle:
+    """Judges one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._newest: dict[str, Line] = {}
+        self._open: dict[str, set[Line]] = defaultdict(set)
+        self._seen: dict[str, Seen] = defaultdict(Seen)
+        self._bodies: dict[str, set[bytes]] = defaultdict(set)
+        self._judged: Counter[str] = Counter()
+        self._late_begin = float("-inf")
+        self.violations: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.worst_live = 0.0
+
+    def breaks(self, promise: str, text: str) -> None:
+        """A violation, now."""
+        world = self._world
+        self.violations.append(f"{promise} at {world.now:.3f}: {text}")
+        world.trace(f"VIOLATION {promise}: {text}")
+
+    # What the state is told
+
+    def reserved(
+        self, process: Process, request: int, lane: int, orders: Sequence[Outgoing], going: Collection[str]
+    ) -> None:
+        """Orders were put in flight."""
+        world = self._world
+        world.trace(f"{process.name} reserves request {request}: {', '.join(sorted(going))}")
+        for order in orders:
+            if order.key in going:
+                self._on_time(order.key, order.revision, Lane(lane))
+                seen = self._seen[order.key]
+                seen.read_at, seen.reserved_at = order.read_at - EPOCH, world.now
+
+    def _on_time(self, key: str, revision: int, lane: Lane) -> None:
+        """P4: not before its debounce is over; in a world without faults not long after it, and P9 for a live order."""
+        world, seen = self._world, self._seen[key]
+        truth = world.shop.orders[key]
+        if seen.unknown or revision > len(truth.touches):
+            return
+        unsent = truth.touches[seen.settled : revision]
+        if not unsent:
+            return
+        policy = world.climate.debounce
+        # A change between reading and claiming was debounced by the older first change; a later one by the reading.
+        earliest = policy_due(min(unsent[0], seen.read_at), unsent[-1], policy)
+        if unsent[-1] > seen.reserved_at and world.now < earliest - 0.001:
+            self.breaks("P4", f"order {key} goes out {earliest - world.now:.3f} s before it is due")
+        if not world.climate.strict or lane is not Lane.LIVE or any(truth.lanes[seen.settled : revision]):
+            return
+        due = self._due(truth, seen)
+        lag = world.now - max(due, seen.settled_at + world.climate.delivery.resend_gap_secs)
+        self.worst_live = max(self.worst_live, lag)
+        if lag > self._patience():
+            self.breaks(
+                "P9", f"live order {key} goes out {lag:.1f} s after it is due; {self._patience():.1f} s is fair"
+            )
+
+    def _due(self, truth: Truth, seen: Seen) -> float:
+        """The first moment at which the order's debounce was over, for long enough to be looked for."""
+        unsent = truth.touches[seen.settled :]
+        looks = 2 * self._world.climate.delivery.poll_interval_ms / 1000.0
+        for at, following in zip(unsent, [*unsent[1:], float("inf")], strict=True):
+            due = policy_due(unsent[0], at, self._world.climate.debounce)
+            if due + looks < following:
+                return due
+        raise AssertionError(f"order {truth.key} was never due")
+
+    def _patience(self) -> float:
+        """Polls, a request that takes the slot, one's own, and the statements between."""
+        climate = self._world.climate
+        return 2 * climate.delivery.poll_interval_ms / 1000.0 + 5 * climate.latency_secs + 3.0
+
+    def settled(self, process: Process, settlement: Settlement, accepted: Sequence[Freshness]) -> None:
+        """A request ended in the state."""
+        world = self._world
+        world.trace(f"{process.name} settles request {settlement.request}: {settlement.outcome} {settlement.status}")
+        records = world.state.orders([order.key for order in settlement.orders])
+        for one in accepted:
+            self._settles(one.key, records[one.key].settled_revision)
+        for order in settlement.orders:
+            if order.fate is Fate.QUARANTINED:
+                self._convicted(order.key, order.reason or "", order.detail or "")
+            elif records[order.key].attempts > self._judged[order.key]:
+                self.breaks("P7", f"order {order.key} pays an attempt for {settlement.outcome} {settlement.status}")
+
+    def judged(self, process: Process, judgements: Sequence[Judgement], held: Collection[str]) -> None:
+        """Orders were judged without a request."""
+        for one in judgements:
+            if one.key not in held:
+                continue
+            if one.settle:
+                self._settles(one.key, one.revision)
+            if one.quarantine is not None:
+                self._world.trace(f"{process.name} quarantines {one.key}: {one.quarantine}")
+                self._convicted(one.key, one.quarantine, one.detail or "")
+
+    def reopened(self, keys: Collection[str]) -> None:
+        """The daemon raised revisions by itself, as if the last change had come again."""
+        for key in keys:
+            truth = self._world.shop.orders[key]
+            truth.touches.append(truth.touches[-1])
+            truth.lanes.append(truth.lanes[-1])
+        self._world.trace(f"owed anew: {', '.join(sorted(keys))}")
+
+    def forgotten(self) -> None:
+        """The state went back: revisions do not count changes any more."""
+        for seen in self._seen.values():
+            seen.unknown = True
+
+    def _settles(self, key: str, revision: int) -> None:
+        seen = self._seen[key]
+        seen.settled, seen.settled_at = max(seen.settled, revision), self._world.now
+
+    def _convicted(self, key: str, reason: str, detail: str) -> None:
+        """P7: whoever is quarantined has done something."""
+        truth = self._world.shop.orders[key]
+        self.counts["convictions"] += 1
+        self._judged[key] += 1
+        if truth.ever_bad or (truth.ever_late and reason.startswith(FAIR)):
+            return
+        self.counts["innocents convicted"] += 1
+        self._world.trace(f"innocent order {key} convicted: {reason} {detail}")
+        if not reason.startswith("fails_") or reason == "fails_403":
+            self.breaks("P7", f"innocent order {key} is quarantined: {reason}: {detail}")
+
+    # What the vendor sees
+
+    def sent(self, line: Line) -> None:
+        """The first byte of a request left."""
+        grace = self._world.climate.delivery.start_grace_secs
+        if line.begun - line.since > grace + self._world.climate.delivery.connect_timeout_secs:
+            self._late_begin = line.begun
+        for order_id, body in line.documents.items():
+            self._newest[order_id] = line
+            self._bodies[order_id].add(body)
+
+    def arrived(self, line: Line) -> None:
+        """The vendor has a request whole."""
+        course = line.course
+        answer = course.answer if course is not None else None
+        self.counts["requests"] += 1
+        if answer is not None and answer.status == 429:
+            self._over_budget(line)
+        if answer is not None and answer.status in (401, 403, 429):
+            return
+        for order_id in line.order_ids:
+            others = [other for other in self._open[order_id] if not (other.disturbed or line.disturbed)]
+            if others and not self._lawless:
+                self.breaks("P3", f"POST {line.number} and POST {others[0].number} are in flight together: {order_id}")
+            if line.ended_at is None:
+                self._open[order_id].add(line)
+
+    def _over_budget(self, line: Line) -> None:
+        """P5: nobody else writes, so there is no 429."""
+        self.counts["429"] += 1
+        world = self._world
+        if world.climate.asked & FLAWS or self._lawless:
+            return
+        if world.now - self._late_begin < 2 * world.climate.delivery.budget_window_secs:
+            return  # bytes of a process that was paused between its last check and the first byte
+        self.breaks("P5", f"POST {line.number} of {len(line.body)} bytes meets a 429")
+
+    def ended(self, line: Line) -> None:
+        """Answered, cut or given up."""
+        for order_id in line.order_ids:
+            self._open[order_id].discard(line)
+
+    def applies(self, line: Line, taken: Collection[str]) -> None:
+        """P3: nothing is applied after a newer request for the same order left, but of a process that was paused."""
+        for order_id in taken:
+            newer = self._newest[order_id]
+            if newer.number <= line.number:
+                continue
+            self.counts["overtaken"] += 1
+            if line.disturbed or newer.disturbed:
+                self.counts["overtaken by a late finisher"] += 1
+            elif not self._lawless:
+                text = f"POST {line.number} is applied after POST {newer.number} left: {order_id}"
+                self.breaks("P3", text)
+
+    @property
+    def _lawless(self) -> bool:
+        """Worlds in which what P3 and P5 stand on does not hold."""
+        return Fault.BEYOND_SETTLE in self._world.climate.rates or Fault.RESTORED in self._world.climate.episodes
+
+    # The end
+
+    def final(self) -> None:
+        """Everything is quiet: the vendor holds what the rows say, and whoever is quarantined has earned it."""
+        world = self._world
+        records = world.state.orders()
+        held = {key[1]: version.raw for key, version in world.network.vendor.book.latest()}
+        for key, truth in world.shop.orders.items():
+            record = records.get(key)
+            if record is None:
+                self.breaks("P2", f"order {key} has no record")
+            else:
+                self._order(truth, record, held.get(f"A-{key}"))
+        for order_id in held:
+            if order_id.removeprefix("A-") not in world.shop.orders:
+                self.breaks("P2", f"{order_id} is at the vendor and nowhere else")
+        if (halted := world.state.halted()) is not None:
+            self.breaks("P7", f"the destination is still halted: {halted}")
+
+    def _order(self, truth: Truth, record: OrderRecord, held: bytes | None) -> None:
+        world = self._world
+        mapping = world.mapping_under(record, truth)
+        outcome = world.shop.outcome(truth.key, mapping, final=False)
+        if isinstance(outcome, Waiting):
+            outcome = world.shop.outcome(truth.key, mapping, final=True)
+        held_back = quarantined(record)
+        match outcome:
+            case Ready(document=document):
+                guilty = _guilty(document.body)
+                if guilty and not held_back:
+                    self.breaks("P6", f"order {truth.key}, which the vendor refuses, is not quarantined")
+                elif guilty and not record.quarantine_reason:
+                    self.breaks("P6", f"order {truth.key} is quarantined without a reason")
+                elif not guilty and held_back:
+                    self.breaks("P6", f"innocent order {truth.key} is still quarantined: {record.quarantine_reason}")
+                elif not guilty and held != document.body:
+                    self._differs(truth, record, document.body, held)
+            case Invalid() | Waiting():
+                if not held_back or not (record.quarantine_reason or "").startswith(FAIR):
+                    self.breaks("P6", f"order {truth.key}, which makes no document, is not quarantined for it")
+            case Voided():
+                self._void(truth, record, held, must=True)
+            case Deleted():
+                self._void(truth, record, held, must=world.climate.on_delete == "void")
+            case Ineligible():
+                self._void(truth, record, held, must=world.climate.on_leave == "void")
+
+    def _differs(self, truth: Truth, record: OrderRecord, expected: bytes, held: bytes | None) -> None:
+        """P2, and P3 where a stale document stands."""
+        if self._beyond(f"A-{truth.key}"):
+            self.counts["stale beyond vendor_settle"] += 1
+            return
+        stale = held is not None and held in self._bodies[f"A-{truth.key}"]
+        promise = "P3" if stale and record.last_accepted is not None else "P2"
+        self.breaks(promise, f"order {truth.key}: the vendor holds {_short(held)}, the rows say {_short(expected)}")
+
+    def _beyond(self, order_id: str) -> bool:
+        """Whether what stands was applied beyond what the vendor is assumed to do: reconcile alone can tell."""
+        world = self._world
+        if world.climate.style is not Style.BEYOND:
+            return False
+        versions = [version for _, version in world.network.vendor.book.versions(order_id)]
+        if not versions:
+            return False
+        last = versions[-1].at - EPOCH
+        settle = world.climate.delivery.vendor_settle_secs
+        return any(
+            line.applied_at is not None
+            and line.ended_at is not None
+            and abs(line.applied_at - last) < 0.001
+            and line.applied_at - line.ended_at > settle
+            for line in world.network.lines
+            if order_id in line.documents
+        )
+
+    def _void(self, truth: Truth, record: OrderRecord, held: bytes | None, *, must: bool) -> None:
+        """P2: what was ever sent and is no order any more is zeroed, under its tag, and otherwise as it was."""
+        order_id = f"A-{truth.key}"
+        if held is None or not must:
+            return
+        document = json.loads(held)
+        zero = [document["purchase_total"], document["tax"], document["shipping_cost"]]
+        zero += [product[name] for product in document["products"] for name in ("price", "quantity")]
+        if any(zero) or "Cancelled" not in document.get("order_tags", []):
+            if self._beyond(order_id):
+                self.counts["stale beyond vendor_settle"] += 1
+            elif quarantined(record) and _guilty(zlib.decompress(record.last_attempted or b"")):
+                self.counts["voids that the vendor refuses"] += 1
+            else:
+                self.breaks("P2", f"order {truth.key} is no order any more, and the vendor holds {_short(held)}")
+        elif _unzeroed(document) not in [_unzeroed(json.loads(body)) for body in self._bodies[order_id]]:
+            self.breaks("P2", f"the void of order {truth.key} is none of what was sent: {_short(held)}")
+
+    def fresh(self, key: str) -> None:
+        """Whether a new order flows, now that all is quiet."""
+        held = {order_id for (_, order_id), _ in self._world.network.vendor.book.latest()}
+        if f"A-{key}" not in held:
+            self.breaks("P2", "a fresh order does not flow any more")
+
+
+def quarantined(record: OrderRecord) -> bool:
+    """Whether the order is kept from being sent."""
+    return record.owed() and record.quarantine_revision == record.revision
+
+
+def _guilty(body: bytes) -> bool:
+    return refused(body) or crashes(body)
+
+
+def policy_due(first: float, last: float, policy: Any) -> float:
+    """When an order is due whose first unsent change and last one were then."""
+    return float(min(last + policy.quiet.total_seconds(), first + policy.max_wait.total_seconds()))
+
+
+def _unzeroed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a void leaves as it was."""
+    kept = {name: value for name, value in document.items() if name not in ("purchase_total", "order_tags", "refunds")}
+    return {**kept, "products": [{**one, "price": 0, "quantity": 0} for one in document["products"]]}
+
+
+def _short(body: bytes | None) -> str:
+    if body is None:
+        return "nothing"
+    document = json.loads(body)
+    total, name = document.get("purchase_total"), document.get("customer_name")
+    return f"{name}/{total}/{len(document['products'])} product(s)"
