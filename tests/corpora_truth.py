@@ -85,7 +85,7 @@ ENDINGS: Mapping[str, Ending] = {
 
 
 class Judge:
-    """Compares rows with a recording's ending. What was found right once is not looked at again while it is the same."""
+    """Compares rows with a recording's ending. What was found right is not looked at again while it is the same."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -100,14 +100,14 @@ class Judge:
 
     def wrong(self, rows: Mapping[Name, Held]) -> list[str]:
         """What is not as it must be, a line each; nothing where all is right."""
-        found = [f"{name} is missing" for name in self._truth if name not in rows]
-        extra = [name for name in rows if name not in self._truth]
-        carts = [name for name in extra if name[0] == "carts"]
-        listed = {(table, key) for table, keys in self._ending.left.items() for key in keys}
-        if not self._ending.left and len(carts) != self._ending.truncated:
-            found.append(f"{len(carts)} carts are left, not {self._ending.truncated}")
-        if set(extra) - listed - (set() if self._ending.left else set(carts)) or listed - set(extra):
-            found += [f"{name} is left or is not" for name in sorted(set(extra) ^ listed) if name[0] != "carts"]
+        found = [f"{name} is missing" for name in self._truth.keys() - rows.keys()]
+        extra = rows.keys() - self._truth.keys()
+        truncated = {name for name in extra if name[0] == "carts"} if self._ending.truncated else set()
+        if len(truncated) != self._ending.truncated:
+            found.append(f"{len(truncated)} carts are left, not {self._ending.truncated}")
+        left = {(table, key) for table, keys in self._ending.left.items() for key in keys}
+        found += [f"{name} is still there" for name in extra - truncated - left]
+        found += [f"{name} is gone, though nothing said so" for name in left - extra]
         for name, row in rows.items():
             if name in self._truth and self._right.get(name) != row:
                 lines = self._wrong_row(name, row)
@@ -140,9 +140,7 @@ class Judge:
 
     def _places(self) -> dict[Name, str | None]:
         """The order of every row that belongs to one, however many steps away."""
-        places = {
-            name: row["order_id"] for name, row in self._truth.items() if name[0] in ("order_lines", "refunds")
-        }
+        places = {name: row["order_id"] for name, row in self._truth.items() if name[0] in ("order_lines", "refunds")}
         for name, row in self._truth.items():
             if name[0] == "refund_lines":
                 places[name] = places["refunds", str(row["refund_id"])]

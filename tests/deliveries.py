@@ -64,10 +64,10 @@ def interleaved(parts: Iterable[Part], lots: random.Random) -> list[Step]:
     return [step for _, _, step in timed]
 
 
-def twice(part: Sequence[Message], how: Again, lots: random.Random) -> list[list[Step]]:
+def twice(part: Sequence[Message], how: Again, lots: random.Random) -> list[Step]:
     """One partition's messages, each delivered at least twice: again and again, all that came since some earlier one.
 
-    The partitions into which that makes them, each in the order of its offsets.
+    Each time the repetition is read once what it repeats has been read.
     """
     made: list[list[Step]] = [[]]
     done = 0
@@ -75,14 +75,13 @@ def twice(part: Sequence[Message], how: Again, lots: random.Random) -> list[list
         reached = done + lots.randint(1, len(part) - done)
         back = lots.randint(0, done)
         made[-1] += _sent(part[done:reached], made, how)
-        match how:
-            case Again.READ_AGAIN:
-                made[-1].append(Rewind(part[back].topic, part[back].partition, part[back].offset))
-            case Again.ELSEWHERE:
-                made.append([])
+        if how is Again.READ_AGAIN:
+            made[-1].append(Rewind(part[back].topic, part[back].partition, part[back].offset))
+        elif how is Again.ELSEWHERE:
+            made.append([])
         made[-1] += _sent(part[back:reached], made, how)
         done = reached
-    return made
+    return [step for steps in made for step in steps]
 
 
 def _sent(messages: Sequence[Message], made: Sequence[Part], how: Again) -> list[Step]:

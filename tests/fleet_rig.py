@@ -12,17 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from confluent_kafka import ConsumerGroupState, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from corpora_loader import pg_text
 from daemon_rig import Replica
 from fixtures.kafka_server import KafkaServer
-from ingest_rig import WATCH, steps_back
+from ingest_rig import QUIET, WATCH, steps_back
 from kill_rig import SCALED
 
 from daemon.demo.daemon_process import KEY_VARIABLE, MAPPING
@@ -78,6 +79,9 @@ class Fleet:
     replicas: dict[str, Replica]
     running: dict[str, Child] = field(default_factory=dict)
     befell: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._admin = self._asker()
 
     def start(self, name: str) -> None:
         """Start a replica; returns once it is ready, which it is as a member of the group."""
@@ -156,6 +160,7 @@ class Fleet:
         self.kafka.kill()
         self.pass_time(1, 4)
         self.kafka.start()
+        self._admin = self._asker()  # one that has seen several restarts may get no answers about groups any more
 
     def state_away(self) -> None:
         """The state's server is killed with -9, is away for a while, and recovers."""
@@ -167,7 +172,7 @@ class Fleet:
 
     def members(self) -> int:
         """How many the group has and has given partitions to; -1 while it does not rest or cannot be asked."""
-        future = self.kafka.admin.describe_consumer_groups([GROUP], request_timeout=ASK_SECS)[GROUP]
+        future = self._admin.describe_consumer_groups([GROUP], request_timeout=ASK_SECS)[GROUP]
         try:
             group = future.result(ASK_SECS + 1)
         except KafkaException:
@@ -255,9 +260,12 @@ class Fleet:
     def _told_ends(self) -> Ends:
         partitions = [TopicPartition(topic, number) for topic in SOURCES for number in range(3)]
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        self.kafka.admin.list_topics(timeout=ASK_SECS)  # else the client asks by a leader's epoch of before a restart
-        answers = self.kafka.admin.list_offsets(dict.fromkeys(partitions, latest), request_timeout=ASK_SECS)
+        self._admin.list_topics(timeout=ASK_SECS)  # else the client asks by a leader's epoch of before a restart
+        answers = self._admin.list_offsets(dict.fromkeys(partitions, latest), request_timeout=ASK_SECS)
         return {(at.topic, at.partition): future.result(ASK_SECS + 1).offset for at, future in answers.items()}
+
+    def _asker(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.kafka.bootstrap}, logger=QUIET)
 
     def _any(self) -> str:
         return self.lots.choice(sorted(self.running))
@@ -282,10 +290,13 @@ class Fleet:
 
     def _rows_of_oms(self, source: Source) -> dict[str, dict[str, str | None]]:
         """The table's rows by canonical key, in PostgreSQL's own text output."""
-        names = [name for name, _ in self._columns(source)]
-        texts = ", ".join(f"case when {name} is not null then format('%s', {name}) end" for name in names)
-        rows = [dict(zip(names, row, strict=True)) for row in self.oms.execute(f"select {texts} from {_table(source)}")]
-        return {row_key([row[name] for name in source.key or ()]): row for row in rows}
+        types = self._columns(source)
+        texts = ", ".join(f"case when {name} is not null then format('%s', {name}) end" for name, _ in types)
+        rows = {}
+        for values in self.oms.execute(f"select {texts} from {_table(source)}"):
+            row = {name: _comparable(text, kind) for (name, kind), text in zip(types, values, strict=True)}
+            rows[row_key([row[name] for name in source.key or ()])] = row
+        return rows
 
     def _rows_of_mirror(self, source: Source) -> dict[str, dict[str, str | None]]:
         """The live rows of the mirror, in PostgreSQL's words; a column that is not known is `unknown`."""
@@ -293,10 +304,10 @@ class Fleet:
             "select r.key, r.columns::text, r.unknown from order_sync.source_row r"
             f" join order_sync.source s on s.id = r.source where s.name = '{source.name}' and not r.deleted"
         )
-        rows = {}
+        types, rows = self._columns(source), {}
         for key, text, unknown in found:
             columns = json.loads(text, parse_float=Decimal)
-            row = {name: pg_text(columns.get(name), kind) for name, kind in self._columns(source)}
+            row = {name: _comparable(pg_text(columns.get(name), kind), kind) for name, kind in types}
             rows[key] = row | dict.fromkeys(unknown or (), "unknown")
         return rows
 
@@ -307,6 +318,11 @@ class Fleet:
             " where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attnum",
             [_table(source)],
         ).fetchall()
+
+
+def _comparable(text: str | None, kind: str) -> str | None:
+    """One text for one moment: connectors keep zeros at the end of a second's fraction, PostgreSQL does not."""
+    return datetime.fromisoformat(text).isoformat() if text is not None and kind.startswith("timestamp") else text
 
 
 def _table(source: Source) -> str:
@@ -325,10 +341,10 @@ def _differences(
 
 
 @contextmanager
-def fleet_rig(libraries: Path, lots: random.Random) -> Iterator[Fleet]:
-    """Everything started and migrated, positions watched, three replicas running."""
+def fleet_rig(directory: Path, libraries: Path, lots: random.Random) -> Iterator[Fleet]:
+    """Everything started and migrated, positions watched, three replicas running; logs stay in `directory`."""
     with ExitStack() as parts:
-        stack = parts.enter_context(Stack(broker=lambda directory: KafkaServer(libraries, directory)))
+        stack = parts.enter_context(Stack(directory, broker=lambda place: KafkaServer(libraries, place)))
         assert isinstance(stack.broker, KafkaServer)
         # Killed with -9 it must not lose what it acknowledged; that the disk keeps it is not at stake.
         state = parts.enter_context(

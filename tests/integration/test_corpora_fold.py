@@ -1,12 +1,13 @@
-"""The recordings through decoder, stager and the real store: the mirror ends with what PostgreSQL held."""
+"""The recordings through decoder, stager and the real store: the mirror ends with what the database held."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,86 +15,98 @@ from typing import Any
 import corpora_loader
 import psycopg
 import pytest
-from corpora_loader import Corpus, Table, pg_text
+from corpora_truth import Held, Name
+from deliveries import Again, interleaved, twice
 from fixtures.postgres import Database
+from fold_rig import Line, Recording, recording
 
-from daemon.ingest.batch import DecodedBatch, PartitionState
 from daemon.ingest.change import Message
 from daemon.ingest.debezium import Decoder
-from daemon.ingest.fold import Stager
-from daemon.mapping.keys import row_key
-from daemon.state.ingest_store import Batch, PostgresIngestStore, TopicPartition
+from daemon.state.ingest_store import PostgresIngestStore, TopicPartition
 from daemon.state.schedule import DebouncePolicy
 
 pytestmark = pytest.mark.postgres
 
 POLICY = DebouncePolicy(timedelta(0), timedelta(0))
-TRUNCATED_CARTS = 17
-EXACT = [name for name in corpora_loader.NAMES if name[0] in "abcfghix"]
-INTERLEAVINGS = 20
+INTERLEAVINGS = 6
+CRASHES = 50
+
+every_recording = pytest.mark.parametrize("name", corpora_loader.NAMES)
 
 
-@dataclass
-class Mirror:
-    """A fresh state that folds whatever order of messages it is given."""
+class Died(BaseException):
+    """The process is gone."""
 
-    corpus: Corpus
-    store: PostgresIngestStore
-    connection: psycopg.Connection
 
-    def fold(self, messages: Iterable[Message], seed: int) -> Counter[str]:
-        """Fold in batches of random sizes; the durable counts afterwards."""
-        self.connection.execute(
+class MortalStore(PostgresIngestStore):
+    """Dies in the transaction of a fold when it is `doomed`, after its last statement."""
+
+    doomed = False
+
+    def _move(self, *arguments: Any) -> None:
+        super()._move(*arguments)
+        if self.doomed:
+            raise Died
+
+
+class PostgresLine(Line):
+    """A line into an emptied state. A crash ends the process in the middle of a batch, and another one goes on."""
+
+    def __init__(self, recorded: Recording, database: Database, look: psycopg.Connection) -> None:
+        look.execute(
             "truncate source_row, kafka_position, origin, order_sync, rejected_message restart identity cascade"
         )
-        lots, pending = random.Random(seed), list(messages)
-        structure = corpora_loader.structure_for(self.corpus)
-        decoder, stager = Decoder(structure), Stager(structure)
-        ids = {(m.topic, m.partition): TopicPartition(m.topic, "id", m.partition) for m in pending}
-        positions = self.store.positions(ids.values())
-        states = {name: PartitionState(partition, positions[partition]) for name, partition in ids.items()}
-        while pending:
-            size = lots.randint(1, 900)
-            batch = DecodedBatch(decoder, states)
-            for message in pending[:size]:
-                batch.add(message)
-            del pending[:size]
-            moves = batch.moves({})
-            self.store.fold(Batch(stager.stage(batch.changes, 0), batch.rejects, moves))
-            batch.commit(moves)
-        row = self.connection.execute(
+        look.execute(
+            "insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c') on conflict do nothing"
+        )
+        self._recorded, self._database, self._look = recorded, database, look
+        self.store = self._opened()
+        super().__init__(recorded, self.store)
+
+    def crash(self, consumed: Sequence[Message] = ()) -> None:
+        self.store.doomed = True
+        with pytest.raises(Died):
+            self.fold(consumed)
+        self.store.close()
+        self._store = self.store = self._opened()
+        super().crash()
+
+    def set_position(self, partition: TopicPartition, offset: int) -> None:
+        self._look.execute(
+            "update kafka_position set next_offset = %s"
+            " where origin = (select id from origin where (topic, topic_id, partition) = (%s, %s, %s))",
+            [offset, partition.topic, partition.topic_id, partition.partition],
+        )
+
+    def held(self) -> dict[Name, Held]:
+        found = self._look.execute(
+            "select s.name, r.key, r.columns::text, r.unknown, r.root"
+            " from source_row r join source s on s.id = r.source where not r.deleted"
+        ).fetchall()
+        return {
+            (source, key): Held(json.loads(text, parse_float=Decimal), frozenset(unknown or ()), root)
+            for source, key, text, unknown, root in found
+        }
+
+    def counts(self) -> Counter[str]:
+        """The durable counts of all partitions."""
+        row = self._look.execute(
             "select sum(folded)::int, sum(stale)::int, sum(skipped)::int, sum(rejected)::int from kafka_position"
         ).fetchone()
-        return Counter(dict(zip(("folded", "stale", "skipped", "rejected"), row, strict=True)))
+        return Counter(dict(zip(("folded", "stale", "skipped", "rejected"), row or (), strict=True)))
 
-    def rows(self, table: Table) -> dict[str, dict[str, str | None]]:
-        """The live rows in PostgreSQL's words; a column that was never reported has its default."""
-        found = self.connection.execute(
-            "select r.key, r.columns::text, r.unknown from source_row r join source s on s.id = r.source"
-            " where s.name = %s and not r.deleted",
-            [table.name],
-        ).fetchall()
-        rows = {}
-        for key, text, unknown in found:
-            assert unknown is None, (table.name, key, unknown)
-            columns: dict[str, Any] = json.loads(text, parse_float=Decimal)
-            rows[key] = {name: pg_text(columns.get(name, table.defaults[name]), t) for name, t in table.types.items()}
-        return rows
+    def close(self) -> None:
+        self.store.close()
 
-    def orders_of(self, source: str) -> dict[str, str | None]:
-        """The order of every live row of a source."""
-        return dict(
-            self.connection.execute(
-                "select r.key, r.root from source_row r join source s on s.id = r.source"
-                " where s.name = %s and not r.deleted",
-                [source],
-            ).fetchall()
-        )
+    def _opened(self) -> MortalStore:
+        store = MortalStore(self._database.settings, POLICY)
+        store.open(self._recorded.structure, ["a"])
+        return store
 
 
 @pytest.fixture(scope="module")
 def state(postgres_server: Any, migrated_template: str) -> Iterator[Database]:
-    """One migrated database for all recordings; `Mirror.fold` empties it."""
+    """One migrated database for all recordings; each line empties it."""
     database = Database("corpora_fold", postgres_server)
     postgres_server.create_database(database.name, migrated_template)
     yield database
@@ -101,119 +114,65 @@ def state(postgres_server: Any, migrated_template: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def mirror(request: pytest.FixtureRequest, state: Database) -> Iterator[Mirror]:
-    """The mirror for the recording named by the test's parameter."""
-    corpus = corpora_loader.load(request.param)
-    store = PostgresIngestStore(state.settings, POLICY)
-    with state.connect() as connection:
+def look(state: Database) -> Iterator[psycopg.Connection]:
+    """A connection in our schema."""
+    with closing(state.connect()) as connection:
         connection.execute("set search_path to order_sync")
-        connection.execute(
-            "insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c') on conflict do nothing"
-        )
-        store.open(corpora_loader.structure_for(corpus), ["a"])
-        yield Mirror(corpus, store, connection)
-    store.close()
+        yield connection
 
 
-def truth(table: Table) -> dict[str, dict[str, str | None]]:
-    """The table's rows by canonical key."""
-    return {row_key([row[name] for name in table.pk]): dict(row) for row in table.rows}
+@every_recording
+def test_a_recording_folds_to_its_ending_in_every_order_tried(
+    state: Database, look: psycopg.Connection, name: str
+) -> None:
+    """Rows, columns and roots are right, and every message is counted once: in file order, in random ones, and with all
+    messages delivered twice in each way that there is."""
+    recorded, lots = recording(name), random.Random(name)
+    orders: list[tuple[str, Any]] = [("file order", recorded.messages)]
+    orders += [(f"interleaving {number}", interleaved(recorded.parts, lots)) for number in range(INTERLEAVINGS)]
+    orders += [(how, interleaved([twice(part, how, lots) for part in recorded.parts], lots)) for how in Again]
+    for title, steps in orders:
+        with closing(PostgresLine(recorded, state, look)) as line:
+            line.fold_all(steps, lots, 900)
+            assert recorded.judge.wrong(line.held()) == [], title
+            counts = line.counts()
+            assert counts.total() == sum(isinstance(step, Message) for step in steps), title
+            assert counts["rejected"] == 0, title
 
 
-def by_partition(messages: Iterable[Message]) -> list[list[Message]]:
-    """The messages of each partition, in offset order."""
-    parts: dict[tuple[str, int], list[Message]] = defaultdict(list)
-    for message in messages:
-        parts[message.topic, message.partition].append(message)
-    return [parts[name] for name in sorted(parts)]
+@every_recording
+def test_fifty_crashes_change_nothing(state: Database, look: psycopg.Connection, name: str) -> None:
+    """The process dies fifty times, each time just before a batch would be committed, half of the times where a delete
+    was the last that it knew of a partition; the next one reads that batch again, among others."""
+    recorded, lots = recording(name), random.Random(name)
+    messages = recorded.messages
+    deletes = [number + 1 for number, message in enumerate(messages[:-1]) if recorded.deletes(message)]
+    cuts = set(lots.sample(deletes, min(len(deletes), CRASHES // 2)))
+    cuts |= set(lots.sample(sorted(set(range(1, len(messages))) - cuts), CRASHES - len(cuts)))
+    done = 0
+    with closing(PostgresLine(recorded, state, look)) as line:
+        for cut in sorted(cuts):
+            line.fold(messages[done:cut])
+            line.crash(messages[cut : cut + lots.randint(1, 60)])
+            done = cut
+        line.fold(messages[done:])
+        assert recorded.judge.wrong(line.held()) == []
+        assert line.counts().total() == len(messages)
 
 
-def interleaved(messages: Iterable[Message], seed: int) -> list[Message]:
-    """A random order of all messages that keeps the order within each partition."""
-    lots, parts = random.Random(seed), [list(reversed(part)) for part in by_partition(messages)]
-    order = [index for index, part in enumerate(parts) for _ in part]
-    lots.shuffle(order)
-    return [parts[index].pop() for index in order]
-
-
-def orders_to_try(corpus: Corpus) -> Iterator[tuple[str, list[Message]]]:
-    """File order, partition by partition, and random interleavings."""
-    messages = corpus.of_tables()
-    yield "file order", messages
-    yield "partition by partition", [message for part in by_partition(messages) for message in part]
-    for seed in range(INTERLEAVINGS):
-        yield f"interleaving {seed}", interleaved(messages, seed)
-
-
-def check_roots(mirror: Mirror) -> None:
-    """Every row of an order knows its order, however many steps away."""
-    refunds = {key: row["order_id"] for key, row in truth(mirror.corpus.tables["refunds"]).items()}
-    for source in ("order_lines", "refunds"):
-        want = {key: row["order_id"] for key, row in truth(mirror.corpus.tables[source]).items()}
-        got = mirror.orders_of(source)
-        assert {key: got[key] for key in want} == want, source
-    want = {key: refunds[row["refund_id"]] for key, row in truth(mirror.corpus.tables["refund_lines"]).items()}
-    got = mirror.orders_of("refund_lines")
-    assert {key: got[key] for key in want} == want
-
-
-@pytest.mark.parametrize("mirror", EXACT, indirect=True)
-def test_a_recording_folds_exactly_in_every_order_tried(mirror: Mirror) -> None:
-    """All columns of all rows are exact, roots too, and the counts add up; but for carts that TRUNCATE left behind."""
-    for name, messages in orders_to_try(mirror.corpus):
-        counts = mirror.fold(messages, seed=len(name))
-        assert counts.total() == len(messages), name
-        assert counts["rejected"] == 0, name
-        for table in mirror.corpus.tables.values():
-            got, want = mirror.rows(table), truth(table)
-            assert {key: got.get(key) for key in want} == want, (name, table.name)
-            assert len(got.keys() - want.keys()) == (TRUNCATED_CARTS if table.name == "carts" else 0), (
-                name,
-                table.name,
-            )
-        check_roots(mirror)
-
-
-@pytest.mark.parametrize("mirror", ["e_connect_double"], indirect=True)
-def test_milliseconds_and_doubles_lose_only_what_the_connector_dropped(mirror: Mirror) -> None:
-    """Recording e is exact up to the millisecond in every order tried."""
-    for name, messages in orders_to_try(mirror.corpus):
-        mirror.fold(messages, seed=len(name))
-        for table in mirror.corpus.tables.values():
-            got = mirror.rows(table)
-            for key, row in truth(table).items():
-                want = {column: _to_millis(value, table.types[column]) for column, value in row.items()}
-                assert got[key] == want, (name, table.name)
-
-
-def _to_millis(value: str | None, pg_type: str) -> str | None:
-    if value is None or not pg_type.startswith("time") or not pg_type.endswith("without time zone") or "." not in value:
-        return value
-    whole, _, fraction = value.partition(".")
-    return f"{whole}.{fraction[:3]}".rstrip("0").rstrip(".")
-
-
-@pytest.mark.parametrize("mirror", ["j_lost_offsets"], indirect=True)
-def test_lost_offsets_leave_exactly_the_listed_ghosts(mirror: Mirror) -> None:
-    """Recording j equals the truth plus the rows whose deletes were never sent, in every order tried."""
-    for name, messages in orders_to_try(mirror.corpus):
-        mirror.fold(messages, seed=len(name))
-        ghosts = {}
-        for table in mirror.corpus.tables.values():
-            got, want = mirror.rows(table), truth(table)
-            assert {key: got.get(key) for key in want} == want, (name, table.name)
-            if extra := got.keys() - want.keys():
-                ghosts[table.name] = set(extra)
-        assert ghosts == corpora_loader.ghosts(), name
-
-
-@pytest.mark.parametrize("mirror", ["d_unwrap"], indirect=True)
-def test_messages_that_cannot_be_decoded_are_all_kept(mirror: Mirror) -> None:
-    """Flattened messages are rejects with their raw bytes, and the rows they are about are unknown, never null."""
-    messages = mirror.corpus.of_tables()
-    counts = mirror.fold(messages, seed=1)
-    assert counts == Counter(rejected=len(messages))
-    kept = mirror.connection.execute('select topic, partition, "offset", key, value from rejected_message').fetchall()
-    assert sorted(kept) == sorted((m.topic, m.partition, m.offset, m.key, m.value) for m in messages)
-    unknown = mirror.connection.execute("select distinct unknown from source_row").fetchall()
+def test_messages_that_cannot_be_decoded_are_all_kept(state: Database, look: psycopg.Connection) -> None:
+    """Whatever is no event is a reject with its raw bytes, and the rows they are about are unknown, never null."""
+    recorded = recording("a_json_string")
+    spoilt = [
+        replace(message, value=message.value and message.value.replace(b'"op":', b'"xx":'))
+        for message in recorded.messages
+    ]
+    lost = [message for message in spoilt if message.value is not None]
+    with closing(PostgresLine(replace(recorded, decoder=Decoder(recorded.structure)), state, look)) as line:
+        line.fold(spoilt)
+        assert line.counts()["rejected"] == len(lost)
+        assert line.counts().total() == len(spoilt)
+    kept = look.execute('select topic, partition, "offset", key, value from rejected_message').fetchall()
+    assert sorted(kept) == sorted((m.topic, m.partition, m.offset, m.key, m.value) for m in lost)
+    unknown = look.execute("select distinct unknown from source_row where not deleted").fetchall()
     assert unknown == [(["*"],)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 from fixtures.apache_kafka import POM
@@ -20,7 +21,7 @@ BEFALLS = ["restart"] * 4 + ["visit"] * 3 + ["zombie"] * 3 + ["kill"] * 5 + ["ka
 @pytest.mark.soak
 @pytest.mark.apache_kafka
 @pytest.mark.debezium
-def test_three_replicas_through_rebalances_kills_and_servers_that_go_away() -> None:
+def test_three_replicas_through_rebalances_kills_and_servers_that_go_away(tmp_path: Path) -> None:
     """In random order under traffic. The API and the mirror equal the OMS, the books add up, no position went back."""
     try:
         java()
@@ -31,7 +32,7 @@ def test_three_replicas_through_rebalances_kills_and_servers_that_go_away() -> N
     befalls = list(BEFALLS)
     lots.shuffle(befalls)
     lines: list[str] = []
-    with fleet_rig(libraries, lots) as fleet:
+    with fleet_rig(tmp_path, libraries, lots) as fleet:
         began = time.monotonic()
         with trading(fleet.shop, rate=20):
             for number, befall in enumerate(befalls):
