@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from fixtures.postgres import Database
-from test_corpora_fold import Mirror, check_roots, truth
+from mirror_look import Mirror, check_roots, truth
 
 from daemon.demo.stack import PostgresServer
 from daemon.ingest.change import Message
@@ -150,7 +150,7 @@ def behind(running: Running) -> float:
 
 def is_exact(look: psycopg.Connection) -> bool:
     """Whether the mirror holds the truth of the recording, but for the carts that TRUNCATE left."""
-    mirror = Mirror(CORPUS, None, look)  # type: ignore[arg-type]
+    mirror = Mirror(CORPUS, look)
     for table in CORPUS.tables.values():
         got = mirror.rows(table)
         if any(got.get(key) != row for key, row in truth(table).items()):
@@ -169,7 +169,7 @@ def test_a_topic_full_of_changes_is_folded_and_counted(
         lag = {s.labels["topic"]: s.value for m in running.metrics.consumer_lag_messages.collect() for s in m.samples}
         assert set(lag.values()) == {0}
     assert is_exact(look)
-    check_roots(Mirror(CORPUS, None, look))  # type: ignore[arg-type]
+    check_roots(Mirror(CORPUS, look))  # type: ignore[arg-type]
     first = counts(look)
     assert first["folded"] + first["stale"] + first["skipped"] + first["rejected"] == first["consumed"]
     assert first["consumed"] == len(CORPUS.of_tables())
@@ -303,7 +303,7 @@ def test_values_that_postgres_refuses_are_rejects_and_hold_up_nothing(
     assert total["folded"] + total["stale"] + total["skipped"] + total["rejected"] == total["consumed"]
     assert total["rejected"] >= 1
     want = truth(CORPUS.tables["orders"])
-    got = Mirror(CORPUS, None, look).orders_of("orders")  # type: ignore[arg-type]
+    got = Mirror(CORPUS, look).orders_of("orders")
     assert want.keys() <= got.keys()
 
 
