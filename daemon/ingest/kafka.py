@@ -149,6 +149,8 @@ class KafkaSource:
                 for (topic, number), offset in known.items()
             ]
         )
+        # A pause outlives unassignment: a partition that went while it was paused would never be fetched again.
+        self._consumer.resume([TopicPartition(*partition) for partition in known])
         self._new -= known.keys()
         self._assigned |= known.keys()
 

@@ -165,6 +165,19 @@ class KafkaSourceSuite:
         reader.until(lambda: reader.ends[held] == 40, "the paused one's end")
         assert reader.offsets(held) == list(range(40))
 
+    def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_again(
+        self, server: Broker, names: dict[str, str], reader: Reader
+    ) -> None:
+        """librdkafka remembers the pause over an unassignment: starting a partition means reading it."""
+        held = (names["pause"], 0)
+        reader.start({held: 0})
+        reader.until(lambda: held in reader.ends, "its end")
+        reader.source.pause([held])
+        reader.source.restart()
+        produce(server, names["pause"], numbered(20), 0)
+        reader.start({held: 0})
+        reader.until(lambda: len(reader.messages[held]) >= 20, "its messages")
+
     def test_keys_values_headers_and_times_arrive_as_they_were_sent(
         self, server: Broker, names: dict[str, str], reader: Reader
     ) -> None:

@@ -31,7 +31,7 @@ class PostgresRig(Rig):
         self.look = database.connect()
         self.look.execute("set search_path to order_sync")
         if fresh:
-            tables = "source_row, order_sync, kafka_position, origin, destination"
+            tables = "source, source_row, order_sync, kafka_position, origin, destination, rejected_message"
             self.look.execute(f"truncate {tables} restart identity cascade")
         self.look.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
         self.store.open(STRUCTURE, ["a"])

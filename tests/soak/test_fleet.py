@@ -34,7 +34,7 @@ def test_three_replicas_through_rebalances_kills_and_servers_that_go_away(tmp_pa
     lines: list[str] = []
     with fleet_rig(tmp_path, libraries, lots) as fleet:
         began = time.monotonic()
-        with trading(fleet.shop, rate=20):
+        with trading(fleet.shop, rate=30):
             for number, befall in enumerate(befalls):
                 getattr(fleet, befall)()
                 fleet.befell[befall] += 1
