@@ -89,12 +89,14 @@ def mapping_at(directory: Path, on_delete: str = "keep", extra: str = "") -> Map
 class Shop:
     """Plays the OMS and ingest: rows into the mirror, marks into the orders' records."""
 
-    def __init__(self, connection: psycopg.Connection, *, destination: str = "d", schema: str = "order_sync") -> None:
+    def __init__(
+        self, connection: psycopg.Connection, *, destinations: tuple[str, ...] = ("d",), schema: str = "order_sync"
+    ) -> None:
         self.connection = connection
         connection.execute(f"set search_path to {schema}")
         for source in ("orders", "order_lines", "customers"):
             connection.execute("insert into source (name) values (%s) on conflict do nothing", [source])
-        self.destination = destination
+        self.destinations = list(destinations)
         self.row("customers", "7", None, {"id": 7, "name": "Ada"})
 
     def row(self, source: str, key: str, root: str | None, columns: dict[str, Any], *, deleted: bool = False) -> None:
@@ -131,12 +133,13 @@ class Shop:
         self.connection.execute(
             "insert into order_sync as o"
             " (destination, order_key, lane, first_change, last_change, first_commit, due_at)"
-            " select d.id, k, %s, now(), now(), now(), now() from destination d, unnest(%s::text[]) k where d.name = %s"
+            " select d.id, k, %s, now(), now(), now(), now() from destination d, unnest(%s::text[]) k"
+            " where d.name = any(%s)"
             " on conflict (destination, order_key) do update set revision = o.revision + 1, lane ="
             " case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,"
             " first_change = coalesce(o.first_change, now()), first_commit = coalesce(o.first_commit, now()),"
             " last_change = now(), due_at = now()",
-            [lane, list(keys), self.destination],
+            [lane, list(keys), self.destinations],
         )
 
     def record(self, key: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from daemon.errors import MappingError
 from daemon.mapping.loader import load_mapping
-from daemon.mapping.model import Mapping
+from daemon.mapping.model import Mapping, check_destinations
 from daemon.settings import Settings
 from daemon.settings_file import load_settings
 
@@ -38,6 +39,9 @@ def settings_from(config: Path | None) -> Settings:
     return load_settings(config_path(config))
 
 
-def mapping_from(settings: Settings) -> Mapping:
-    """The mapping that the settings name. Raises MappingError."""
-    return load_mapping(settings.mapping)
+def mapping_from(settings: Settings, path: Path | None = None) -> Mapping:
+    """The mapping that the settings name, or the one at `path`; it fits their destinations. Raises MappingError."""
+    mapping = load_mapping(path or settings.mapping)
+    if problems := check_destinations(mapping, settings.destinations):
+        raise MappingError(problems)
+    return mapping

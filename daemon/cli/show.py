@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_library
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
@@ -50,12 +50,14 @@ def show(
         key = records[0]["order_key"] if records else order
         rows = reads.rows_of_order(cursor, key)
         outcome, looked_up = assembled(cursor, mapping, key, rows) if mapping and rows else (None, [])
+        not_for = dict(_not_for(mapping, settings.destinations, key, rows + looked_up)) if mapping and rows else {}
         requests = reads.records(cursor, "requests_of_order", order_key=key, limit=REQUESTS)
         lineages = [record["identity"] for record in reads.records(cursor, "lineages")]
     found = _found(key, records, rows + looked_up, outcome, requests, trouble)
     wanted = wanted_rows(mapping, key, rows + looked_up, outcome) if mapping else []
     helps = cures(mapping.structure.sources, wanted, lineages) if mapping else []
     found["cures"] = [asdict(cure) for cure in helps]
+    found["not_for"] = not_for
     if not reveal:
         for part in ("rows", "document", "accepted"):
             found[part] = masked(found[part])
@@ -80,6 +82,16 @@ def assembled(
         asked |= wanted
         looked_up += reads.rows_by_key(cursor, wanted)
     return assembler.assemble(order_key, [*rows, *looked_up]), looked_up
+
+
+def _not_for(
+    mapping: Mapping, destinations: Iterable[str], order_key: str, rows: list[StoredRow]
+) -> Iterator[tuple[str, str]]:
+    """The destinations that this order is not for by their own conditions, and which condition says so."""
+    for name in destinations if mapping.destinations else ():
+        outcome = Assembler(mapping, name).assemble(order_key, rows)
+        if isinstance(outcome, Ineligible) and outcome.reason != "when":
+            yield name, described(outcome)[0]
 
 
 def _found(
@@ -200,6 +212,8 @@ def _print(found: dict[str, Any], helps: list[Cure], *, reveal: bool) -> None:
         print_line(f"{row['source']} {row['key']}{mark}{unknown}")
         print_line(f"  {json_text(row['columns'])}")
     print_line(f"\nas it would be now: {found['outcome']}")
+    for destination, why in found["not_for"].items():
+        print_line(f"at {destination}: {why}")
     if found["document"] is not None:
         print_line(json_text(found["document"], orjson.OPT_INDENT_2))
     for cure in helps:

@@ -35,11 +35,11 @@ class Gathered:
 
 
 class Assembly:
-    """Assembles for one destination."""
+    """Assembles for one destination, `name` in the mapping and number `destination` in the state."""
 
-    def __init__(self, store: DeliveryState, mapping: Mapping, destination: int, rules: Rules) -> None:
+    def __init__(self, store: DeliveryState, mapping: Mapping, name: str, destination: int, rules: Rules) -> None:
         self._store = store
-        self._assembler = Assembler(mapping)
+        self._assembler = Assembler(mapping, name)
         self._root = mapping.root
         self._destination = destination
         self._rules = rules

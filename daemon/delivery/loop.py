@@ -227,7 +227,7 @@ class DeliveryLoop:
         known = replace(standing, halted=None) if new_mapping and _halted_for_orders(standing) else standing
         self._state = core.start(self._settings, known, requests, ledger, self._clock())
         self._requests = {one.number: request.id for one, request in zip(self._state.inherited, requests, strict=True)}
-        self._assembly = Assembly(self._store, self._mapping, self._destination, self._rules)
+        self._assembly = Assembly(self._store, self._mapping, self._name, self._destination, self._rules)
         self._saved = standing
         self._releasing = True
         self._leadership = leadership

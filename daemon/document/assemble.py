@@ -28,10 +28,13 @@ Values = dict[str, Any]
 
 
 class Assembler:
-    """Makes documents by one mapping. Holds no state between orders."""
+    """Makes documents by one mapping, for one of its destinations. Holds no state between orders."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, destination: str | None = None) -> None:
         self._mapping = mapping
+        rule = mapping.destinations.get(destination) if destination is not None else None
+        conditions = {"when": mapping.when, f"destinations.{destination}.when": rule and rule.when}
+        self._conditions = {name: condition for name, condition in conditions.items() if condition is not None}
         self._empties = Empties(mapping)
         self._followed = {
             name: tuple(one for one in source.one.values() if (name, one.name) in mapping.followed)
@@ -81,8 +84,9 @@ class Assembler:
     def _outcome(self, graph: Graph, *, final: bool) -> Outcome:
         mapping = self._mapping
         frame = {"row": graph.order, "order": graph.order}
-        if mapping.when is not None and not mapping.when.evaluate(frame):
-            return Ineligible()
+        for name, condition in self._conditions.items():
+            if not condition.evaluate(frame):
+                return Ineligible(name)
         if mapping.void is not None and mapping.void.evaluate(frame):
             return Voided(mapping.void_tag)
         problems: list[str] = []

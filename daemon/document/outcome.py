@@ -60,7 +60,10 @@ class Voided:
 
 @dataclass(frozen=True, slots=True)
 class Ineligible:
-    """The mapping's `when:` is false: not an order (yet, or any more)."""
+    """A condition of the mapping is false: not an order (yet, or any more), or none of this destination.
+
+    `reason` names the condition: `when`, or `destinations.NAME.when`.
+    """
 
     reason: str = "when"
 

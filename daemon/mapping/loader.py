@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping as Dict
 from pathlib import Path
 
 import orjson
@@ -23,7 +24,8 @@ from daemon.mapping.document_section import DocumentReader
 from daemon.mapping.draft import read_modes, read_source
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import Fault, near
-from daemon.mapping.model import ENGINE, Mapping, One, OnGone, SourceMap
+from daemon.mapping.kinds import Kind
+from daemon.mapping.model import ENGINE, DestinationRule, Mapping, One, OnGone, SourceMap
 from daemon.mapping.schema import SchemaBuilder
 from daemon.mapping.structure import ConnectorModes, Link
 from daemon.mapping.tree import Problems, Section, Table, plain, read_tree
@@ -38,6 +40,7 @@ _TOP = (
     "void_tag",
     "on_delete",
     "on_leave",
+    "destinations",
     "time_of_purchase_offset_secs",
     "document",
 )
@@ -96,6 +99,7 @@ class _Loader:
         names = schema.row_names(root)
         when = self._condition("when", schema)
         void = self._condition("void", schema)
+        destinations = self._destinations(schema, names)
         rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
         self._dropped(drafts, schema)
         if len(self._problems):
@@ -113,6 +117,7 @@ class _Loader:
             on_delete=OnGone(top.choice("on_delete", ("keep", "void"), "keep")),
             on_leave=OnGone(top.choice("on_leave", ("keep", "void"), "void")),
             time_of_purchase_offset_secs=self._offset(),
+            destinations=destinations,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
         )
@@ -178,6 +183,18 @@ class _Loader:
         return (
             None if scalar is None else schema.expression(scalar, key, schema.row_names(self._top.text("root") or ""))
         )
+
+    def _destinations(self, schema: SchemaBuilder, names: Dict[str, Kind]) -> dict[str, DestinationRule]:
+        rules = {}
+        for name, tree, place in self._top.entries("destinations"):
+            path = f"destinations.{name}"
+            if not isinstance(tree, Table):
+                self._problems.add(place, path, "must be a table: {when: expression}, or {} for all orders")
+                continue
+            scalar = Section(tree, path, self._problems, ("when",)).scalar("when")
+            when = None if scalar is None else schema.expression(scalar, f"{path}.when", names)
+            rules[name] = DestinationRule(place, when)
+        return rules
 
     def _dropped(self, drafts: Drafts, schema: SchemaBuilder) -> None:
         for name, draft in drafts.items():

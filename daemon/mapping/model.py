@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 from daemon.mapping.expressions import Expression
+from daemon.mapping.faults import near
 from daemon.mapping.place import Place
 from daemon.mapping.structure import Link, Structure
 
@@ -89,6 +91,14 @@ class ListRule:
     item: Dict[str, Expression]
 
 
+@dataclass(frozen=True, slots=True)
+class DestinationRule:
+    """Which orders are for one destination of the settings; without a condition, all that are orders at all."""
+
+    place: Place
+    when: Expression | None = None
+
+
 Rule: TypeAlias = Expression | dict[str, Expression] | tuple[ListRule, ...]
 """One expression, an object of expressions (the address), or the rules of a list."""
 
@@ -109,6 +119,7 @@ class Mapping:
     on_delete: OnGone = OnGone.KEEP
     on_leave: OnGone = OnGone.VOID
     time_of_purchase_offset_secs: int = 0
+    destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
     followed: frozenset[tuple[str, str]] = (
         frozenset()
@@ -117,6 +128,23 @@ class Mapping:
     def columns_used(self) -> Dict[str, Dict[str, Place]]:
         """The columns of each source that keys, relations and expressions name, with the first place that does."""
         return self.used_columns
+
+
+def check_destinations(mapping: Mapping, names: Collection[str]) -> list[str]:
+    """Problems between the destinations that the mapping tells apart and `names`, those of the settings; both ways."""
+    if not mapping.destinations:
+        return []
+    problems = [
+        f"{rule.place}: destinations.{name}: the settings have no such destination; {near(name, names)}"
+        for name, rule in mapping.destinations.items()
+        if name not in names
+    ]
+    file = next(iter(mapping.destinations.values())).place.file
+    problems += [
+        f"{file}: destinations: {name} of the settings is not in here; write `{name}: {{}}` to send it all"
+        for name in sorted(set(names) - mapping.destinations.keys())
+    ]
+    return problems
 
 
 def check_columns(mapping: Mapping, seen: Dict[str, set[str]]) -> list[str]:

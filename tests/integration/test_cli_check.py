@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_project import Project
+from cli_project import MAPPING, Project
 
 from daemon.demo.stack import PostgresServer
 
@@ -331,3 +331,13 @@ def test_everything_wrong_at_once(project: Project) -> None:
     said = "\n".join(findings(project))
     for part in ("api_key_env", "mapping.yaml:", "Kafka", "Postgres"):
         assert part in said
+
+
+def test_destinations_of_mapping_and_settings_are_compared(project: Project) -> None:
+    """A destination that only one of the two knows is a finding, either way."""
+    project.mapping(MAPPING + "destinations:\n  mainn: {{}}\n")
+    lines = findings(project, "--offline")
+    assert lines == [
+        "FAIL  mapping.yaml:31:3: destinations.mainn: the settings have no such destination  — did you mean `main`?",
+        "FAIL  mapping.yaml: destinations: main of the settings is not in here  — write `main: {}` to send it all",
+    ]

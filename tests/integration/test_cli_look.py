@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from cli_project import Project
+from cli_project import MAPPING, Project
 
 BIG = "12345678901234567890123456789.1200"
 ACCEPTED = b'{"order_id":"A-1","customer_email":"jane@example.com","purchase_total":20.50}'
@@ -341,3 +341,13 @@ def test_show_of_an_order_nobody_knows(project: Project, sql: psycopg.Connection
     ran = project("show", "nobody")
     assert ran.code == 1
     assert "order nobody: no order has this key, and none was sent under this id" in ran.out
+
+
+def test_show_says_which_destinations_an_order_is_not_for(project: Project, sql: psycopg.Connection) -> None:
+    """With conditions of destinations, the one that is false is named with the place that it would go to."""
+    shop_order(sql)
+    add_order(sql, "7")
+    project.mapping(MAPPING + "destinations:\n  main: {{when: order.number == 'nobody'}}\n")
+    why = "no order for the API: `destinations.main.when` of the mapping is false"
+    assert project("show", "7", "--json").json()["not_for"] == {"main": why}
+    assert f"at main: {why}" in project("show", "7").out

@@ -419,3 +419,17 @@ def test_quantities_are_clamped_over_all_refunds(shop: Mapping) -> None:
     outcome = assemble(shop, rows)
     assert [(row["quantity"], row["refund_amount"]) for row in order_of(outcome)["refunds"]] == [(1, 10), (1, 8)]
     assert oddities(outcome) == [Oddity.REFUND_QUANTITY_CLAMPED]
+
+
+def test_order_is_for_a_destination_if_both_conditions_hold(tmp_path: Path) -> None:
+    """The condition of all comes first, then the destination's own; the reason names the one that is false."""
+    mapping = load(
+        tmp_path, SHOP, ("root: orders", "root: orders\ndestinations: {eu: {when: row.number == 'A-1'}, us: {}}")
+    )
+    rows = shop_rows()
+    assert isinstance(Assembler(mapping, "us").assemble("1", rows), Ready)
+    own = Assembler(mapping, "eu").assemble("1", changed(rows, "orders", "1", number="A-2"))
+    assert own == Ineligible("destinations.eu.when")
+    assert Assembler(mapping, "eu").assemble("1", changed(rows, "orders", "1", number="A-1", status="draft")) == (
+        Ineligible("when")
+    )

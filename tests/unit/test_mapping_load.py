@@ -9,7 +9,7 @@ from mapping_cases import SHOP, load, order_row, shop_rows
 
 from daemon.errors import MappingError
 from daemon.mapping.loader import load_mapping
-from daemon.mapping.model import check_columns
+from daemon.mapping.model import check_columns, check_destinations
 from daemon.mapping.rows import lookups
 from daemon.mapping.structure import Link, Role
 
@@ -254,3 +254,27 @@ def test_the_file_itself(tmp_path: Path) -> None:
     assert "quote an expression" in found
     with pytest.raises(MappingError, match="must be a table of keys"):
         load(tmp_path, "\n")
+
+
+def test_destinations_have_conditions_of_their_own(tmp_path: Path) -> None:
+    """A destination's condition is part of the version, and its columns are stored and checked like any others."""
+    one = ("root: orders", "root: orders\ndestinations:\n  eu: {when: row.region == 'eu'}\n  all: {}")
+    mapping = load(tmp_path, SHOP, one)
+    assert mapping.version != load(tmp_path).version
+    assert "region" in mapping.columns_used()["orders"]
+    assert mapping.destinations["all"].when is None
+    assert problems(tmp_path, ("root: orders", "root: orders\ndestinations: {eu: {when: row.customer.}}"))
+    assert problems(tmp_path, ("root: orders", "root: orders\ndestinations: {eu: yes}")) == [
+        "mapping.yaml:4:16: destinations.eu: must be a table: {when: expression}, or {} for all orders"
+    ]
+
+
+def test_destinations_are_those_of_the_settings(tmp_path: Path) -> None:
+    """A name that only one of the two knows is told, either way; without the section every name will do."""
+    assert check_destinations(load(tmp_path), ["eu"]) == []
+    mapping = load(tmp_path, SHOP, ("root: orders", "root: orders\ndestinations:\n  eu: {}\n  uss: {}"))
+    assert check_destinations(mapping, ["eu", "uss"]) == []
+    assert check_destinations(mapping, ["eu", "us"]) == [
+        "mapping.yaml:6:3: destinations.uss: the settings have no such destination; did you mean `us`?",
+        "mapping.yaml: destinations: us of the settings is not in here; write `us: {}` to send it all",
+    ]
