@@ -209,6 +209,7 @@ class Delivery(Section):
     quarantine_budget_orders: Count = 50
     waiting_recheck_secs: Seconds = 30.0
     waiting_max_secs: Seconds = 3600.0
+    resend_on_new_mapping: bool = False
 
     @property
     def fence_secs(self) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from daemon.errors import MappingError
+from daemon.errors import MappingError, SettingsError
 from daemon.mapping.loader import load_mapping
 from daemon.mapping.model import Mapping, check_destinations
 from daemon.settings import Settings
@@ -24,6 +24,9 @@ ConfigOption: TypeAlias = Annotated[
     Path | None, typer.Option("--config", "-c", help="The settings file.", show_default=False)
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DestinationOption: TypeAlias = Annotated[
+    str | None, typer.Option("--destination", help="One destination of the settings.", show_default=False)
+]
 LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
 
@@ -45,3 +48,21 @@ def mapping_from(settings: Settings, path: Path | None = None) -> Mapping:
     if problems := check_destinations(mapping, settings.destinations):
         raise MappingError(problems)
     return mapping
+
+
+def destinations_from(settings: Settings, name: str | None) -> list[str]:
+    """The destination of this name, or all where none is named. Raises SettingsError for one that is not there."""
+    if name is None:
+        return sorted(settings.destinations)
+    if name not in settings.destinations:
+        known = ", ".join(sorted(settings.destinations))
+        raise SettingsError(f"--destination {name}: the settings have no such destination; they have {known}")
+    return [name]
+
+
+def destination_from(settings: Settings, name: str | None) -> str:
+    """The destination of this name, or the only one. Raises SettingsError."""
+    named = destinations_from(settings, name)
+    if len(named) > 1:
+        raise SettingsError(f"there are several destinations: give --destination, one of {', '.join(named)}")
+    return named[0]

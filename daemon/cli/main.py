@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, connector, look, mend, position, rebuild, run, show, trial
+from daemon.cli import check, connector, look, mend, position, rebuild, resend, run, show, trial
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -68,6 +68,7 @@ PANELS = {
     "sources": LOOK,
     "rejects": MEND,
     "quarantine": MEND,
+    "resend": MEND,
     "position": MEND,
     "rebuild": MEND,
     "ghosts": MEND,
@@ -84,6 +85,7 @@ for command in (
     show.show,
     look.rows,
     look.sources,
+    resend.resend,
     rebuild.rebuild,
 ):
     app.command(command.__name__, rich_help_panel=PANELS[command.__name__])(command)

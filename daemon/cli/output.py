@@ -13,6 +13,7 @@ import orjson
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 PIPED_WIDTH = 200  # there is no terminal to fit: wide enough that no id or reason is broken
@@ -22,6 +23,12 @@ def console() -> Console:
     """Standard output as it is now (tests replace it)."""
     piped = not sys.stdout.isatty()
     return Console(file=sys.stdout, width=PIPED_WIDTH if piped else None, highlight=False, soft_wrap=piped)
+
+
+def progress() -> Progress:
+    """A bar with counts and the time that is left, on standard error; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
 
 
 def print_json(value: object) -> None:

@@ -60,6 +60,7 @@ STEPS_PER_TURN = 50
 """A turn ends after so many steps whatever is left to do, so that lease, health and stop signal get their turn."""
 
 QUARANTINE_PAGE = 1000
+RESEND_PAGE = 1000
 COUNT_SECS = 5.0
 TURN_SECS = 1.0  # of fetching and judging, before a stop, a pause or an answer is heard
 
@@ -111,6 +112,8 @@ class DeliveryLoop:
         self._assembly: Assembly | None = None
         self._saved, self._saved_until = Standing(), 0.0
         self._releasing = False
+        self._resend_after: str | None = None  # orders up to this key follow the mapping; None: all do, or none shall
+        self._resent = 0
         self._counted_at = float("-inf")
         self._requests: dict[int, int] = {}  # the core's number of a request -> its id in the state
         self._owing: list[Settlement | Quarantine] = []  # to be recorded as soon as the state is back
@@ -164,6 +167,7 @@ class DeliveryLoop:
         worked = await self._collect() or worked
         worked = await self._act() or worked
         worked = await self._release_quarantines() or worked
+        worked = await self._resend_changed() or worked
         await self._remember()
         await self._count()
         return worked
@@ -230,6 +234,7 @@ class DeliveryLoop:
         self._assembly = Assembly(self._store, self._mapping, self._name, self._destination, self._rules)
         self._saved = standing
         self._releasing = True
+        self._resend_after = "" if self._settings.resend_on_new_mapping else None
         self._leadership = leadership
         self._report.led(led=True)
         self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests))
@@ -413,6 +418,22 @@ class DeliveryLoop:
         if released:
             self._log.info("quarantine released by a new mapping", orders=released)
         return self._releasing
+
+    async def _resend_changed(self) -> bool:
+        """Orders that were accepted under another mapping are assembled anew, page by page, where that was asked for.
+
+        What a page has marked needs no memory of it: an order is passed over as soon as it was judged once.
+        """
+        if self._resend_after is None or self._draining:
+            return False
+        lease, version = self._led().lease, self._mapping.version
+        last, owed = await self._store.resend_changed(lease, version, self._resend_after, RESEND_PAGE)
+        self._resent += owed
+        self._resend_after = last
+        if last is None and self._resent:
+            self._log.info("orders follow the new mapping", orders=self._resent)
+            self._resent = 0
+        return last is not None
 
     async def _remember(self) -> None:
         """Save what a restart must know, where it changed."""

@@ -33,7 +33,8 @@ class Assembler:
     def __init__(self, mapping: Mapping, destination: str | None = None) -> None:
         self._mapping = mapping
         rule = mapping.destinations.get(destination) if destination is not None else None
-        conditions = {"when": mapping.when, f"destinations.{destination}.when": rule and rule.when}
+        own = rule.when if rule is not None else None
+        conditions = {"when": mapping.when, f"destinations.{destination}.when": own}
         self._conditions = {name: condition for name, condition in conditions.items() if condition is not None}
         self._empties = Empties(mapping)
         self._followed = {

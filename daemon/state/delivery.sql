@@ -284,6 +284,34 @@ with page as materialized (
 update order_sync s set quarantine_revision = null
 from page where s.destination = %(destination)s and s.order_key = page.order_key
 
+-- name: owe_page
+-- The next records of a destination; those of them that were ever accepted are owed anew, in the backfill. Forced ones
+-- are sent whatever was accepted. The others keep their digest, so that an unchanged one costs no request; left alone
+-- is what is assembled anew in any case, and what was judged under this mapping (where one is named) already.
+with page as materialized (
+    select order_key,
+           accepted_at is not null and quarantine_revision is distinct from revision
+               and (%(forced)s or ((revision = settled_revision or request_id is not null)
+                    and (%(mapping_version)s::text is null or mapping_version is distinct from %(mapping_version)s))) as wanted
+    from order_sync
+    where destination = %(destination)s and order_key > %(after)s
+    order by order_key limit %(limit)s
+), locked as materialized (
+    select s.order_key from order_sync s join page p on p.order_key = s.order_key
+    where s.destination = %(destination)s and p.wanted
+    order by s.order_key for update of s
+), owed as (
+    update order_sync s set
+        revision = s.revision + 1,
+        digest = case when not %(forced)s then s.digest end,
+        lane = case when s.revision > s.settled_revision then s.lane else 1 end,
+        first_change = coalesce(s.first_change, clock_timestamp()),
+        due_at = case when s.revision > s.settled_revision then s.due_at else clock_timestamp() end
+    from locked l where s.destination = %(destination)s and s.order_key = l.order_key
+    returning 1
+)
+select (select max(order_key) from page), (select count(*) from page), (select count(*) from owed)
+
 -- name: count_held
 select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
 

@@ -280,6 +280,16 @@ class DeliveryState(Protocol):
         """Release orders that another mapping version put into quarantine, `limit` at most; how many."""
         ...
 
+    async def resend_changed(
+        self, lease: Lease, mapping_version: str, after: str, limit: int
+    ) -> tuple[str | None, int]:
+        """Have orders that were accepted under another mapping assembled anew, in the backfill lane.
+
+        Looks at `limit` records after this key; the last one's key (None: there are no more), and how many are owed
+        now that were not. A document that comes out as it was accepted costs no request.
+        """
+        ...
+
     async def counts(self, destination: int) -> Counts:
         """For the metrics; reads no clean order."""
         ...

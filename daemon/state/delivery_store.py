@@ -264,6 +264,15 @@ class PostgresDeliveryStore:
             )
             return cursor.rowcount
 
+    async def resend_changed(
+        self, lease: Lease, mapping_version: str, after: str, limit: int
+    ) -> tuple[str | None, int]:
+        page = {"mapping_version": mapping_version, "after": after, "limit": limit, "forced": False}
+        async with self._led_under(lease, mapping_version) as cursor:
+            await cursor.execute(_SQL["owe_page"], {"destination": lease.destination, **page})
+            [(last, _, owed)] = await cursor.fetchall()
+            return last, owed
+
     async def counts(self, destination: int) -> Counts:
         orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
         oldest: dict[int, float] = {}

@@ -30,6 +30,7 @@ from daemon.state.delivery_records import (
     array_bytes,
 )
 from daemon.state.delivery_store import check_identity
+from daemon.state.schedule import Lane
 
 NEVER = float("-inf")
 
@@ -329,6 +330,19 @@ class MemoryDeliveryStore:
             order.quarantine_revision = None
         return len(held[:limit])
 
+    async def resend_changed(
+        self, lease: Lease, mapping_version: str, after: str, limit: int
+    ) -> tuple[str | None, int]:
+        orders, now = self._led_under(lease, mapping_version).orders, self._clock()
+        page = sorted(key for key in orders if key > after)[:limit]
+        wanted = [orders[key] for key in page if _judged_otherwise(orders[key], mapping_version)]
+        for order in wanted:
+            if not order.owed():
+                order.lane, order.due_at = Lane.BACKFILL, now
+            order.revision += 1
+            order.first_change = now if order.first_change is None else order.first_change
+        return (page[-1] if page else None), len(wanted)
+
     async def counts(self, destination: int) -> Counts:
         now = self._clock()
         counts = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
@@ -358,6 +372,12 @@ class MemoryDeliveryStore:
         if (record.epoch, record.holder) != (lease.epoch, lease.holder):
             raise LeaseLost(f"another process delivers to destination {lease.destination} now")
         return record
+
+
+def _judged_otherwise(order: OrderRecord, mapping_version: str) -> bool:
+    """Ever accepted, judged under another mapping, and not to be assembled anew in any case."""
+    settled = order.request is not None or not order.owed()
+    return order.accepted_at is not None and settled and order.mapping_version != mapping_version
 
 
 def _state(order: OrderRecord) -> str:

@@ -151,6 +151,7 @@ class DeliveryStoreSuite:
                 lambda: world.store.judge(old, [Judgement(due.key, due.revision, settle=True)], VERSION),
                 lambda: world.store.save_standing(old, Standing(halted="x")),
                 lambda: world.store.release_quarantines(old, VERSION, 10),
+                lambda: world.store.resend_changed(old, "mapping-2", "", 10),
             ]
             for attempt in attempts:
                 with pytest.raises(LeaseLost):
@@ -402,6 +403,52 @@ class DeliveryStoreSuite:
             assert await world.store.release_quarantines(lease, "mapping-2", 2) == 2
             assert await world.store.release_quarantines(lease, "mapping-2", 2) == 1
             assert len(await world.due()) == 3
+
+        play(scenario)
+
+    def test_orders_accepted_under_another_mapping_are_assembled_anew(self, play: Play) -> None:
+        """They are owed in the backfill with their digest; what is owed, held or in quarantine anyway is left alone."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("1", "2", "3", "4", "5"):
+                world.touch(key)
+            await world.store.judge(lease, [Judgement("4", 1, settle=True, hold=Hold.HELD)], VERSION)
+            request = await world.send(lease, "1", "2", "3", "5")
+            await world.end(lease, request, Fate.ACCEPTED, "1", "2", "3", "5", digest=b"d")
+            world.touch("3")
+            world.touch("5")
+            await world.store.judge(lease, [Judgement("5", 2, quarantine="invalid", detail="no")], VERSION)
+            assert await world.store.resend_changed(lease, VERSION, "", 10) == ("5", 0), "nothing is of another mapping"
+            assert await world.store.resend_changed(lease, "mapping-2", "", 3) == ("3", 2)
+            assert await world.store.resend_changed(lease, "mapping-2", "3", 3) == ("5", 0)
+            assert await world.store.resend_changed(lease, "mapping-2", "5", 3) == (None, 0)
+            assert sorted((one.key, one.revision, one.digest) for one in await world.due(lane=1)) == [
+                ("1", 2, b"d"),
+                ("2", 2, b"d"),
+            ]
+            assert [(one.key, one.revision) for one in await world.due()] == [("3", 2)]
+            assert (world.look("4")["revision"], world.look("5")["revision"]) == (1, 2)
+            await world.store.judge(lease, [Judgement("1", 2, settle=True)], "mapping-2")
+            assert await world.store.resend_changed(lease, "mapping-2", "", 10) == ("5", 0), (
+                "who resumes marks no twice"
+            )
+
+        play(scenario)
+
+    def test_order_in_flight_under_another_mapping_is_assembled_anew(self, play: Play) -> None:
+        """A request that the old mapping made does not settle what the new one has marked."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"d")
+            world.touch("1")
+            request = await world.send(lease, "1")
+            assert await world.store.resend_changed(lease, "mapping-2", "", 10) == ("1", 1)
+            await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"e")
+            [due] = await world.due()
+            assert (due.revision, due.digest) == (3, None)
 
         play(scenario)
 

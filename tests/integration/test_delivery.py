@@ -311,6 +311,44 @@ def test_quarantine_ends_with_another_mapping(rig: Rig, sandbox: RunningSandbox,
     assert sandbox.admin.orders()["A-1"]["order_tags"] == ["new"]
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_new_mapping_resends_only_where_that_was_asked_for(
+    rig: Rig, sandbox: RunningSandbox, tmp_path: Path, asked: bool
+) -> None:
+    """A mapping that would change every document sends none by itself; with the setting, those that come out otherwise.
+
+    What the new mapping leaves as it is costs no request either way.
+    """
+    (tmp_path / "new").mkdir()
+    other = mapping_at(tmp_path / "new", extra="  order_tags: \"['big'] if row.total > 10 else []\"\n")
+
+    async def scenario() -> None:
+        async with rig.delivery() as delivery:
+            await delivery.loop.run_once()
+            with rig.shop.connection.transaction():
+                for number in range(20):
+                    rig.shop.order(f"{number:02}", total=1 + number)
+            await settle_all(rig, delivery)
+            await delivery.loop.drain()
+        rig.shop.connection.execute("update mapping_in_force set version = %s", [other.version])
+        async with rig.delivery(mapping=other, resend_on_new_mapping=asked) as delivery:
+            if asked:
+                await delivery.until(lambda: rig.shop.one("select min(revision) from order_sync") == 2)
+            while await delivery.loop.run_once():
+                pass
+            await settle_all(rig, delivery)
+            await delivery.loop.drain()
+        async with rig.delivery(mapping=other, resend_on_new_mapping=asked) as delivery:
+            while await delivery.loop.run_once():
+                pass
+
+    run(scenario())
+    tagged = {order_id for order_id, order in sandbox.admin.orders().items() if order["order_tags"] == ["big"]}
+    assert tagged == ({f"A-{number:02}" for number in range(10, 20)} if asked else set())
+    assert sandbox.admin.stats()["accepted_orders"] == 20 + len(tagged)
+    assert rig.shop.one("select max(revision) from order_sync") == 1 + asked
+
+
 def test_missing_part_is_waited_for(rig: Rig, sandbox: RunningSandbox) -> None:
     """An order whose look-up row has not arrived is held with its reason, and sent when the row is there."""
 
