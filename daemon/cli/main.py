@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, connector, look, mend, position, rebuild, resend, run, show, trial
+from daemon.cli import check, connector, look, mend, plan, position, rebuild, resend, run, show, trial
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -66,6 +66,7 @@ PANELS = {
     "show": LOOK,
     "rows": LOOK,
     "sources": LOOK,
+    "plan": LOOK,
     "rejects": MEND,
     "quarantine": MEND,
     "resend": MEND,
@@ -85,6 +86,7 @@ for command in (
     show.show,
     look.rows,
     look.sources,
+    plan.plan,
     resend.resend,
     rebuild.rebuild,
 ):

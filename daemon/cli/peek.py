@@ -93,8 +93,11 @@ def _may_use_group(admin: AdminClient, group: str) -> bool:
     return True
 
 
-def newest(settings: Kafka, topics: Mapping[str, int]) -> Newest:
-    """The newest messages of topics, by their partition counts. Takes `READ_SECS` at most."""
+def newest(settings: Kafka, topics: Mapping[str, int], count: int = NEWEST, secs: float = READ_SECS) -> Newest:
+    """The newest `count` messages of each partition of topics, by their partition counts. Takes `secs` at most.
+
+    Of more bytes than fit, only the newest are kept.
+    """
     logger = logging.Logger("librdkafka.peek")  # noqa: LOG001 - of no tree: why nothing answers was said before
     logger.addHandler(logging.NullHandler())
     consumer = Consumer(
@@ -112,14 +115,14 @@ def newest(settings: Kafka, topics: Mapping[str, int]) -> Newest:
         logger=logger,
     )
     partitions = [(topic, number) for topic, count in topics.items() for number in range(count)]
-    kept = {at: _Kept(_KEPT_BYTES // max(len(partitions), 1)) for at in partitions}
+    kept = {at: _Kept(_KEPT_BYTES // max(len(partitions), 1), count) for at in partitions}
     result = Newest()
     try:
         with contextlib.suppress(KafkaException):  # it knows the leaders then, and need not ask again after a pause
             consumer.list_topics(timeout=PROBE_SECS)
-        consumer.assign([TopicPartition(*at, _TAIL - NEWEST) for at in partitions])
+        consumer.assign([TopicPartition(*at, _TAIL - count) for at in partitions])
         open_partitions = set(partitions)
-        deadline = time.monotonic() + READ_SECS
+        deadline = time.monotonic() + secs
         while open_partitions and time.monotonic() < deadline:
             first = consumer.poll(0.2)
             for raw in (first, *consumer.consume(500, 0)) if first is not None else ():
@@ -135,15 +138,15 @@ def newest(settings: Kafka, topics: Mapping[str, int]) -> Newest:
 class _Kept:
     """The last few messages of one partition, within a bound of bytes but for the very last."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, count: int) -> None:
+        self._limit, self._count = limit, count
         self._size = 0
         self._messages: deque[Message] = deque()
 
     def add(self, message: Message) -> None:
         self._messages.append(message)
         self._size += _size(message)
-        while len(self._messages) > NEWEST or (self._size > self._limit and len(self._messages) > 1):
+        while len(self._messages) > self._count or (self._size > self._limit and len(self._messages) > 1):
             self._size -= _size(self._messages.popleft())
 
     def __iter__(self) -> Iterator[Message]:

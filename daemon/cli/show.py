@@ -69,10 +69,10 @@ def show(
 
 
 def assembled(
-    cursor: Cursor, mapping: Mapping, order_key: str, rows: list[StoredRow]
+    cursor: Cursor, mapping: Mapping, order_key: str, rows: list[StoredRow], destination: str | None = None
 ) -> tuple[Outcome, list[StoredRow]]:
     """The order as it would be sent now, and the rows it looks up; what has not arrived makes it wait."""
-    assembler = Assembler(mapping)
+    assembler = Assembler(mapping, destination)
     looked_up: list[StoredRow] = []
     asked: set[tuple[str, str]] = set()
     for _ in range(HOPS):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from daemon.document.outcome import Deleted, Document, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
-from daemon.mapping.model import OnGone
+from daemon.mapping.model import Mapping, OnGone
+from daemon.settings import Delivery
 from daemon.state.delivery_records import DueOrder, Hold, Judgement
 
 MAX_DETAIL = 1000
@@ -22,6 +23,17 @@ class Rules:
     on_leave: OnGone
     recheck_secs: float
     waiting_max_secs: float
+
+    @classmethod
+    def of(cls, mapping: Mapping, settings: Delivery) -> Rules:
+        """The rules of a mapping."""
+        return cls(
+            mapping.void_tag,
+            mapping.on_delete,
+            mapping.on_leave,
+            settings.waiting_recheck_secs,
+            settings.waiting_max_secs,
+        )
 
     def patience_ended(self, order: DueOrder) -> bool:
         """Whether a part that is still missing now counts as missing for good."""

@@ -94,13 +94,7 @@ class DeliveryLoop:
         self._wall_clock = wall_clock
         self._log = log.bind(destination=destination)
         self._report = Report(metrics, destination, self._settings, self._log)
-        self._rules = Rules(
-            mapping.void_tag,
-            mapping.on_delete,
-            mapping.on_leave,
-            self._settings.waiting_recheck_secs,
-            self._settings.waiting_max_secs,
-        )
+        self._rules = Rules.of(mapping, self._settings)
         self._destination: int | None = None
         self._leadership: Leadership | None = None
         self._draining = False

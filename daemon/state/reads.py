@@ -6,6 +6,7 @@ Every read happens inside `reading`, a read-only transaction. A record is a dict
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ Record: TypeAlias = "dict[str, Any]"
 
 _SQL = queries("reads.sql")
 PAGE = 1000  # rows of the mirror in memory at once
+ORDER_PAGE = 500  # orders with their documents
 
 
 @contextmanager
@@ -129,6 +131,21 @@ def _stored(record: Record) -> StoredRow:
         deleted=record["deleted"],
         first_seen_ms=record["first_seen"],
     )
+
+
+def order_pages(settings: Postgres, destination: int) -> Iterator[list[Record]]:
+    """The records of a destination in key order, with the documents last accepted; a page is a transaction."""
+    after = ""
+    while True:
+        with reading(settings) as cursor:
+            page = records(cursor, "order_page", destination=destination, after=after, limit=ORDER_PAGE)
+        if not page:
+            return
+        for record in page:
+            body = record["last_accepted"]
+            record["last_accepted"] = None if body is None else zlib.decompress(body)
+        yield page
+        after = page[-1]["order_key"]
 
 
 def quarantined(cursor: Cursor, limit: int) -> list[Record]:

@@ -188,3 +188,16 @@ join destination d on d.id = s.destination
 where s.quarantine_revision = s.revision
 order by s.quarantined_at, d.name, s.order_key
 limit %(limit)s
+
+-- name: order_count
+select count(*) as orders from order_sync where destination = %(destination)s
+
+-- name: order_page
+-- The records of one destination in key order, as they would be judged, a page at a time.
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8 as read_at, ever_attempted, voided,
+       send_alone, vendor_order_id, last_accepted,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end as waited_secs
+from order_sync
+where destination = %(destination)s and order_key > %(after)s
+order by order_key
+limit %(limit)s

@@ -105,6 +105,22 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
             store.note_relations(name, version)
 
 
+def check_rows(settings: Postgres, structure: Structure) -> None:
+    """Raise SchemaError where the stored rows are not what this structure would make of the topics. Changes nothing."""
+    with connect(settings) as connection, transaction(connection, settings) as cursor:
+        _refuse_other_rows(cursor, structure, ())
+        cursor.execute(_SQL["relations"])
+        stored: dict[str, str | None] = dict(cursor.fetchall())
+    without = "start the daemon with this mapping first (it sends nothing while its destination is paused)"
+    if unread := sorted(structure.sources.keys() - stored.keys()):
+        raise SchemaError(f"mapping: nothing of source {unread[0]} was ever read; {without}, or use --from-topic")
+    for name, source in sorted(structure.sources.items()):
+        if stored[name] not in (None, source.relations_version()):
+            raise SchemaError(
+                f"mapping: the rows of {name} would lead to their orders in another way than they do now; {without}"
+            )
+
+
 def _versions(cursor: Cursor, version: str) -> tuple[str, bool, object]:
     cursor.execute(_SQL["versions"], {"version": version})
     [(in_force, since, known)] = cursor.fetchall()
