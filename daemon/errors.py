@@ -9,7 +9,8 @@ OrderSyncError
 ├── TryAgain             a part is away or slow; the loop waits and turns again, nothing is lost
 │   ├── StateUnavailable     Postgres
 │   │   └── StateContended       it ended one of two transactions that stood in each other's way: again, at once
-│   └── BrokerUnavailable    Kafka
+│   ├── BrokerUnavailable    Kafka
+│   └── ApiUnavailable       the Orders API, where a command reads it
 ├── StateRefused         Postgres never takes a value of this batch: find the message and reject it
 ├── PositionsMoved       another consumer moved our positions; roll back, re-read them, seek, go on
 ├── KafkaFatal           librdkafka's client cannot go on; the process ends, its successor does
@@ -62,6 +63,10 @@ class StateContended(StateUnavailable):
 
 class BrokerUnavailable(TryAgain):
     """Kafka did not answer."""
+
+
+class ApiUnavailable(TryAgain):
+    """The Orders API did not answer a command, or not with what was asked for."""
 
 
 class StateRefused(OrderSyncError):  # noqa: N818

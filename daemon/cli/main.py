@@ -1,7 +1,7 @@
 """`order-sync`: the commands, grouped by what a person wants, and the exit codes.
 
-0 done, or nothing wrong · 1 failed, or `check` found something · 2 refused: a person has to change something first ·
-3 `run --until-caught-up` left orders that only wait, are held or quarantined · 130 interrupted.
+0 done, or nothing wrong · 1 failed, or what was asked for found something wrong · 2 refused: a person has to change
+something first · 3 `run --until-caught-up` left orders that only wait, are held or quarantined · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, connector, look, mend, plan, position, rebuild, resend, run, show, trial
+from daemon.cli import check, connector, look, mend, plan, position, rebuild, reconcile, resend, run, show, trial
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -70,6 +70,7 @@ PANELS = {
     "rejects": MEND,
     "quarantine": MEND,
     "resend": MEND,
+    "reconcile": MEND,
     "position": MEND,
     "rebuild": MEND,
     "ghosts": MEND,
@@ -88,6 +89,7 @@ for command in (
     look.sources,
     plan.plan,
     resend.resend,
+    reconcile.reconcile,
     rebuild.rebuild,
 ):
     app.command(command.__name__, rich_help_panel=PANELS[command.__name__])(command)

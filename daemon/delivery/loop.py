@@ -447,6 +447,7 @@ class DeliveryLoop:
         if now - self._counted_at >= COUNT_SECS:
             self._counted_at = now
             self._report.counts(await self._store.counts(self._led().lease.destination))
+            self._report.drift(await self._store.drift(self._led().lease.destination))
 
 
 def _halted_for_orders(standing: Standing) -> bool:

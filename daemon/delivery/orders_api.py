@@ -59,7 +59,7 @@ class HttpOrdersApi:
         self._clock = clock
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                verify=_tls(http),
+                verify=tls_context(http),
                 trust_env=False,
                 http2=False,
                 retries=0,
@@ -153,7 +153,7 @@ class HttpOrdersApi:
         return Answer(response.status_code, headers, bytes(content))
 
 
-def _tls(http: Http) -> ssl.SSLContext:
+def tls_context(http: Http) -> ssl.SSLContext:
     """Verification against the CA bundle of the settings, else against the certificates that httpx ships."""
     if http.ca_bundle is None:
         return httpx.create_ssl_context(trust_env=False)

@@ -11,7 +11,7 @@ from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
 from daemon.operate.metrics import Metrics
 from daemon.settings import Delivery
-from daemon.state.delivery_records import Counts, Fate, Freshness, Judgement, Settlement
+from daemon.state.delivery_records import Counts, Drift, Fate, Freshness, Judgement, Settlement
 from daemon.state.schedule import Lane
 
 
@@ -93,6 +93,14 @@ class Report:
     def budget(self, state: State, now: float) -> None:
         """Bytes that count now."""
         self._metrics.budget_used_bytes.labels(self._destination).set(state.ledger.used(now))
+
+    def drift(self, drift: Drift | None) -> None:
+        """What the newest reconcile found."""
+        if drift is None:
+            return
+        for kind, count in drift.orders.items():
+            self._metrics.drift_orders.labels(self._destination, kind).set(count)
+        self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
 
     def counts(self, counts: Counts) -> None:
         """Orders by state, and the age of the oldest owed one of each lane."""

@@ -181,6 +181,15 @@ class Metrics:
         "1 while the destination is halted for a fault of ours (key, mapping).", "1", destination=DESTINATION
     )
     circuit_open = _gauge("1 while the vendor is taken to be down.", "1", destination=DESTINATION)
+    drift_orders = _gauge(
+        "Orders that the newest reconcile found not to be at the API as it accepted them; absent before the first.",
+        "orders",
+        destination=DESTINATION,
+        kind="missing | extra | different",
+    )
+    drift_checked_timestamp_seconds = _gauge(
+        "When that reconcile ended, in seconds since 1970.", "seconds", destination=DESTINATION
+    )
     quarantined_total = _counter(
         "Orders put into quarantine.", "orders", destination=DESTINATION, reason="closed set of quarantine reasons"
     )

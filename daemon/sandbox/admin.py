@@ -8,6 +8,7 @@ POST   /_sandbox/keys            {"key", "state": good|revoked|forbidden, "clien
 POST   /_sandbox/flip            {"order_id"?, "attribute"?}: falsify one stored document, says which
 GET    /_sandbox/orders          the latest documents, one on each line, as they were sent; ?client_id=
 GET    /_sandbox/orders/{id}     every version kept of one order; ?client_id=
+DELETE /_sandbox/orders/{id}     forget one order, as if it had never come; ?client_id=
 GET    /_sandbox/requests        the request log, oldest first
 GET    /_sandbox/stats           counts and gauges
 GET    /_sandbox/wait            ?stat=&least=&timeout_secs=: answers once that figure of the stats is reached
@@ -72,6 +73,7 @@ class Admin:
             ("POST", "flip", self._flip),
             ("GET", "orders", self._orders),
             ("GET", "orders/{order_id:path}", self._versions),
+            ("DELETE", "orders/{order_id:path}", self._forget),
             ("GET", "requests", self._requests),
             ("GET", "stats", self._stats),
             ("GET", "wait", self._wait),
@@ -118,6 +120,10 @@ class Admin:
     async def _versions(self, request: Request) -> Response:
         found = self._vendor.book.versions(request.path_params["order_id"], request.query_params.get("client_id"))
         return _answer(versions_as_json(found))
+
+    async def _forget(self, request: Request) -> Response:
+        order_id, client_id = request.path_params["order_id"], request.query_params.get("client_id")
+        return _answer({"forgotten": self._vendor.book.forget(order_id, client_id)})
 
     async def _requests(self, _: Request) -> Response:
         return _answer([entry.as_dict() for entry in self._vendor.log])

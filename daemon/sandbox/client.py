@@ -145,6 +145,12 @@ class SandboxAdmin:
         changed: dict[str, str] = self._call("POST", "flip", asked=asked).json()
         return changed
 
+    def forget(self, order_id: str, client_id: str | None = None) -> int:
+        """Drop one order, as if it had never come; under how many client ids it was held."""
+        path = f"orders/{quote(order_id, safe='')}"
+        forgotten: int = self._call("DELETE", path, params=_given(client_id=client_id)).json()["forgotten"]
+        return forgotten
+
     def _call(
         self,
         method: Literal["GET", "POST", "DELETE"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -43,6 +44,7 @@ class SandboxOptions:
     get_as_string        GET answers a JSON string that holds the JSON
     get_extra_fields     GET adds is_cancelled, is_deleted and updated_at to each order
     get_end_inclusive    orders of `end_date` itself are in the answer
+    get_hidden_days      purchase days that GET leaves out, as some ranges came back empty in the wild
     keep_versions        newest versions kept of each order; None keeps all
     keep_requests        newest entries kept of the request log
     faults               faults queued from the start
@@ -61,6 +63,7 @@ class SandboxOptions:
     get_as_string: bool = False
     get_extra_fields: bool = False
     get_end_inclusive: bool = True
+    get_hidden_days: tuple[date, ...] = ()
     keep_versions: Annotated[int, Field(ge=1)] | None = None
     keep_requests: Annotated[int, Field(ge=1)] = 1000
     faults: tuple[Fault, ...] = ()

@@ -58,6 +58,13 @@ class OrderBook:
             if key[1] == order_id and client_id in (None, key[0]):
                 yield from ((key, version) for version in versions)
 
+    def forget(self, order_id: str, client_id: str | None = None) -> int:
+        """Drop every version of one id, under every client id unless one is given; of how many orders."""
+        found = [key for key in self._versions if key[1] == order_id and client_id in (None, key[0])]
+        for key in found:
+            del self._versions[key]
+        return len(found)
+
     def replace_latest(self, key: OrderKey, version: Version) -> None:
         self._versions[key][-1] = version
 

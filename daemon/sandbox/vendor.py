@@ -250,9 +250,10 @@ class Vendor:
 
     def _documents(self, client_id: str, start: date, end: date) -> Iterator[bytes]:
         for _, version in self.book.latest(client_id):
-            if start <= version.purchased and (
+            asked = start <= version.purchased and (
                 version.purchased < end or (version.purchased == end and self.options.get_end_inclusive)
-            ):
+            )
+            if asked and version.purchased not in self.options.get_hidden_days:
                 yield _with_extras(version) if self.options.get_extra_fields else version.raw
 
 

@@ -312,6 +312,10 @@ with page as materialized (
 )
 select (select max(order_key) from page), (select count(*) from page), (select count(*) from owed)
 
+-- name: drift
+select missing, extra, different, extract(epoch from at)::float8 from reconciliation
+where destination = %(destination)s order by id desc limit 1
+
 -- name: count_held
 select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
 

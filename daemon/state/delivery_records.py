@@ -182,6 +182,14 @@ class Counts:
     oldest_secs: Mapping[int, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What the newest reconcile found: orders by kind, and when, in epoch seconds."""
+
+    orders: Mapping[str, int]
+    at: float
+
+
 def array_bytes(bodies: Iterable[bytes]) -> int:
     """The size of a JSON array of these."""
     return 1 + sum(len(body) + 1 for body in bodies)
@@ -288,6 +296,10 @@ class DeliveryState(Protocol):
         Looks at `limit` records after this key; the last one's key (None: there are no more), and how many are owed
         now that were not. A document that comes out as it was accepted costs no request.
         """
+        ...
+
+    async def drift(self, destination: int) -> Drift | None:
+        """The result of the newest reconcile, if there was one."""
         ...
 
     async def counts(self, destination: int) -> Counts:

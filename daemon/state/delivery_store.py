@@ -21,6 +21,7 @@ from daemon.settings import Postgres
 from daemon.state.database import AsyncCursor, Row, async_transaction, exact_json
 from daemon.state.delivery_records import (
     Counts,
+    Drift,
     DueOrder,
     Freshness,
     Holder,
@@ -272,6 +273,11 @@ class PostgresDeliveryStore:
             await cursor.execute(_SQL["owe_page"], {"destination": lease.destination, **page})
             [(last, _, owed)] = await cursor.fetchall()
             return last, owed
+
+    async def drift(self, destination: int) -> Drift | None:
+        for missing, extra, different, at in await self._all("drift", destination=destination):
+            return Drift({"missing": missing, "extra": extra, "different": different}, at)
+        return None
 
     async def counts(self, destination: int) -> Counts:
         orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)

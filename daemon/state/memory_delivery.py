@@ -14,6 +14,7 @@ from daemon.errors import LeaseLost, Superseded
 from daemon.mapping.rows import StoredRow
 from daemon.state.delivery_records import (
     Counts,
+    Drift,
     DueOrder,
     Fate,
     Freshness,
@@ -126,6 +127,8 @@ class MemoryDeliveryStore:
         self._last_request = 0
         self.gate_closed = False
         """Ingest folds a backlog: nothing is due."""
+        self.reconciled: dict[int, Drift] = {}
+        """The result of the newest reconcile, by destination."""
         self.mapping_in_force = ""
         """Sends and judgements under another one are refused, where one is named."""
 
@@ -342,6 +345,9 @@ class MemoryDeliveryStore:
             order.revision += 1
             order.first_change = now if order.first_change is None else order.first_change
         return (page[-1] if page else None), len(wanted)
+
+    async def drift(self, destination: int) -> Drift | None:
+        return self.reconciled.get(destination)
 
     async def counts(self, destination: int) -> Counts:
         now = self._clock()

@@ -116,16 +116,40 @@ def resend_accepted(
     return counts
 
 
+class Marking:
+    """Orders of one destination that are owed anew page by page, whatever was accepted, in the backfill lane.
+
+    All pages are one action. Nothing is written before the first.
+    """
+
+    def __init__(self, settings: Postgres, name: str, who: str, command: str, arguments: object) -> None:
+        self._settings = settings
+        self._name = name
+        self._action = {"who": who, "command": command, "arguments": json.dumps(arguments)}
+        self._number: int | None = None
+        self.marked = 0
+
+    def page(self, keys: Collection[str]) -> None:
+        """Mark these; they are all known."""
+        with connect(self._settings) as connection, transaction(connection, self._settings) as cursor:
+            if self._number is None:
+                cursor.execute(_SQL["begin_action"], self._action)
+                [(self._number,)] = cursor.fetchall()
+            [destination] = registered(cursor, [self._name]).values()
+            locked = {"destinations": [destination] * len(keys), "order_keys": sorted(keys), "lane": int(Lane.BACKFILL)}
+            cursor.execute(_SQL["lock_named"], {"destinations": [destination], "orders": locked["order_keys"]})
+            cursor.execute(_SQL["force_orders"], locked)
+            cursor.execute(_SQL["count_action"], {"action": self._number, "affected": cursor.rowcount})
+        self.marked += len(keys)
+
+
 def force_orders(
     settings: Postgres,
     names: Collection[str],
     orders: Collection[str],
     who: str,
-    *,
-    command: str = "resend",
-    lane: Lane = Lane.LIVE,
 ) -> dict[str, list[str]]:
-    """Owe these orders (order keys or vendor ids) anew, whatever was accepted; their keys, by destination.
+    """Owe these orders (order keys or vendor ids) anew and at once, whatever was accepted; their keys, by destination.
 
     Raises SettingsError, having changed nothing, for one that none of the destinations knows.
     """
@@ -143,9 +167,9 @@ def force_orders(
                 f"`order-sync show {unknown[0]}` says what is known"
             )
         keys = [key for _, key, _ in found]
-        locked = {"destinations": [number for number, _, _ in found], "order_keys": keys, "lane": int(lane)}
+        locked = {"destinations": [number for number, _, _ in found], "order_keys": keys, "lane": int(Lane.LIVE)}
         cursor.execute(_SQL["force_orders"], locked)
         arguments = json.dumps({"orders": named[:1000], "destinations": sorted(names)})
-        action = {"who": who, "command": command, "arguments": arguments, "affected": len(keys)}
+        action = {"who": who, "command": "resend", "arguments": arguments, "affected": len(keys)}
         cursor.execute(_SQL["record_action"], action)
     return {name: [key for at, key, _ in found if at == number] for name, number in numbers.items()}

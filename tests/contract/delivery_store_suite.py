@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -55,6 +56,10 @@ class World:
 
     def put_in_force(self, version: str) -> None:
         """A process with another mapping starts."""
+        raise NotImplementedError
+
+    def reconcile(self, missing: int, extra: int, different: int) -> None:
+        """An operator has held the API's copy against the state."""
         raise NotImplementedError
 
     async def lead(self, holder: UUID | None = None, secs: float = 60.0) -> Lease:
@@ -449,6 +454,20 @@ class DeliveryStoreSuite:
             await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"e")
             [due] = await world.due()
             assert (due.revision, due.digest) == (3, None)
+
+        play(scenario)
+
+    def test_newest_reconcile_is_what_counts(self, play: Play) -> None:
+        """None before the first; then the newest one's counts, and when it was."""
+
+        async def scenario(world: World) -> None:
+            assert await world.store.drift(world.destination) is None
+            world.reconcile(1, 2, 3)
+            world.reconcile(0, 5, 7)
+            drift = await world.store.drift(world.destination)
+            assert drift is not None
+            assert drift.orders == {"missing": 0, "extra": 5, "different": 7}
+            assert abs(drift.at - time.time()) < 600
 
         play(scenario)
 

@@ -11,6 +11,7 @@ import pytest
 from delivery_store_suite import URL, DeliveryStoreSuite, Play, Scenario, World
 
 from daemon.mapping.rows import StoredRow
+from daemon.state.delivery_records import Drift
 from daemon.state.memory_delivery import MemoryDeliveryStore
 
 
@@ -33,6 +34,10 @@ class MemoryWorld(World):
 
     def put_in_force(self, version: str) -> None:
         self.store.mapping_in_force = version
+
+    def reconcile(self, missing: int, extra: int, different: int) -> None:
+        counts = {"missing": missing, "extra": extra, "different": different}
+        self.store.reconciled[self.destination] = Drift(counts, time.time())
 
     def look(self, key: str) -> dict[str, Any]:
         order = self.store.destination(self.destination).orders[key]

@@ -66,6 +66,13 @@ class PostgresWorld(World):
     def put_in_force(self, version: str) -> None:
         self.connection.execute("update mapping_in_force set version = %s", [version])
 
+    def reconcile(self, missing: int, extra: int, different: int) -> None:
+        self.connection.execute(
+            "insert into reconciliation (destination, first_day, last_day, compared, missing, extra, different,"
+            " unfinished, silent_days, marked) values (%s, now(), now(), 9, %s, %s, %s, 0, 0, 0)",
+            [self.destination, missing, extra, different],
+        )
+
     def look(self, key: str) -> dict[str, Any]:
         with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
             found = cursor.execute(LOOK, [self.destination, key]).fetchone()
