@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from daemon.delivery.orders_stream import orders_in
 from daemon.delivery.verdict import Answer, Trouble
 from daemon.sandbox.faults import Fault as Told
 from daemon.sandbox.options import ApiKey
@@ -82,6 +83,16 @@ class Network:
         self.lines: list[Line] = []
         self.pending = 0
         """Requests that may still be applied."""
+
+    def read_back(self) -> list[dict[str, Any]]:
+        """What GET shows of all orders, in pieces as they come over a line."""
+        now = EPOCH + self._world.now
+        course = self.vendor.get(Arrival(self.key, CLIENT_ID), "2000-01-01", "2100-01-01", now)
+        self.vendor.end(course, 200, now)
+        assert course.answer is not None
+        assert course.answer.status == 200
+        body = course.answer.body
+        return list(orders_in(body[start : start + 1000] for start in range(0, len(body), 1000)))
 
     # What a process does
 

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.delivery.reconcile import Ours, compare, missed
+from daemon.document.difference import parsed
 from daemon.document.outcome import Deleted, Ineligible, Invalid, Ready, Voided, Waiting
 from daemon.state.delivery_records import Fate, Freshness, Judgement, Outgoing, Settlement
 from daemon.state.memory_delivery import OrderRecord
@@ -51,6 +53,7 @@ class Oracle:
         self._bodies: dict[str, set[bytes]] = defaultdict(set)
         self._judged: Counter[str] = Counter()
         self._late_begin = float("-inf")
+        self._drift: set[str] = set()
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
         self.worst_live = 0.0
@@ -234,6 +237,7 @@ class Oracle:
         world = self._world
         records = world.state.orders()
         held = {key[1]: version.raw for key, version in world.network.vendor.book.latest()}
+        self._reconcile(records)
         for key, truth in world.shop.orders.items():
             record = records.get(key)
             if record is None:
@@ -245,6 +249,29 @@ class Oracle:
                 self.breaks("P2", f"{order_id} is at the vendor and nowhere else")
         if (halted := world.state.halted()) is not None:
             self.breaks("P7", f"the destination is still halted: {halted}")
+
+    def _reconcile(self, records: Mapping[str, OrderRecord]) -> None:
+        """Hold what the vendor shows against what was last accepted, as `reconcile` does: no false alarms.
+
+        Where the vendor keeps to what is assumed of it and the state never went back, nothing drifts.
+        """
+        shown = {order["order_id"]: order for order in self._world.network.read_back()}
+        for key, record in records.items():
+            order_id = f"A-{key}"
+            document = parsed(zlib.decompress(record.last_accepted)) if record.last_accepted is not None else None
+            finished = record.request is None and record.last_attempted == record.last_accepted
+            ours = Ours(key, order_id, document, finished)
+            drift = compare(ours, shown[order_id]) if order_id in shown else missed(ours)
+            if drift is not None:
+                self._drift.add(key)
+                if not self._lawless:
+                    self.breaks("P3", f"reconcile calls order {key} {drift.kind}, and all is as it should be")
+
+    def _detected(self, key: str) -> None:
+        """What nobody else can notice has to be noticed by reconcile."""
+        self.counts["stale beyond vendor_settle"] += 1
+        if key not in self._drift:
+            self.breaks("P3", f"order {key} was changed beyond vendor_settle, and reconcile does not see it")
 
     def _order(self, truth: Truth, record: OrderRecord, held: bytes | None) -> None:
         world = self._world
@@ -277,7 +304,7 @@ class Oracle:
     def _differs(self, truth: Truth, record: OrderRecord, expected: bytes, held: bytes | None) -> None:
         """P2, and P3 where a stale document stands."""
         if self._beyond(f"A-{truth.key}"):
-            self.counts["stale beyond vendor_settle"] += 1
+            self._detected(truth.key)
             return
         stale = held is not None and held in self._bodies[f"A-{truth.key}"]
         promise = "P3" if stale and record.last_accepted is not None else "P2"
@@ -312,7 +339,7 @@ class Oracle:
         zero += [product[name] for product in document["products"] for name in ("price", "quantity")]
         if any(zero) or "Cancelled" not in document.get("order_tags", []):
             if self._beyond(order_id):
-                self.counts["stale beyond vendor_settle"] += 1
+                self._detected(truth.key)
             elif quarantined(record) and _guilty(zlib.decompress(record.last_attempted or b"")):
                 self.counts["voids that the vendor refuses"] += 1
             else:
