@@ -72,6 +72,17 @@ class Secret:
         return f"Secret({self.name})"
 
 
+class PublicKey(Secret):
+    """A key that everybody knows."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__("the public key")
+        self._value = value
+
+    def read(self) -> str:
+        return self._value
+
+
 class Kafka(Section):
     """The consumer. `properties` go to librdkafka as they are (SASL, TLS, MSK)."""
 
@@ -241,34 +252,35 @@ class Delivery(Section):
         return self
 
 
+def _host(value: str) -> str:
+    parts = urlsplit(value)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or parts.query
+        or "@" in value
+    ):
+        raise ValueError(f"must be scheme and host alone, such as {UAT_URL}")
+    # The same host, written so that the guards below and the identity see it as one.
+    host = parts.hostname.rstrip(".")
+    if parts.scheme == "http" and (host == "northbeam.io" or host.endswith(".northbeam.io")):
+        raise ValueError("must be https")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + (f":{parts.port}" if parts.port else "")
+
+
+Host = Annotated[str, AfterValidator(_host)]
+
+
 class Destination(Section):
     """One API key on one host. UAT unless told otherwise; the production host needs `live: true`."""
 
-    base_url: str = UAT_URL
+    base_url: Host = UAT_URL
     client_id: Annotated[str, Field(min_length=1)]
     api_key_env: Variable = "ORDER_SYNC_API_KEY"
     live: bool = False
     sole_writer: bool = False
-
-    @field_validator("base_url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.path not in ("", "/")
-            or parts.query
-            or "@" in value
-        ):
-            raise ValueError(f"must be scheme and host alone, such as {UAT_URL}")
-        host = parts.hostname.rstrip(
-            "."
-        )  # the same host, written so that the guard below and the identity see it as one
-        if parts.scheme == "http" and (host == "northbeam.io" or host.endswith(".northbeam.io")):
-            raise ValueError("must be https")
-        name = f"[{host}]" if ":" in host else host
-        return f"{parts.scheme}://{name}" + (f":{parts.port}" if parts.port else "")
 
     @model_validator(mode="after")
     def _live(self) -> Destination:
@@ -281,6 +293,20 @@ class Destination(Section):
             raise ValueError(
                 "live: true needs sole_writer: true: stop whatever else sends these orders first (the last write wins)"
             )
+        return self
+
+
+class Uat(Section):
+    """Where `order-sync uat` posts test orders. Without a key of its own as the vendor's public test account."""
+
+    base_url: Host = UAT_URL
+    client_id: Annotated[str, Field(min_length=1)] = "test"
+    api_key_env: Variable | None = None
+
+    @model_validator(mode="after")
+    def _no_production(self) -> Uat:
+        if urlsplit(self.base_url).hostname == PRODUCTION_HOST:
+            raise ValueError(f"{PRODUCTION_HOST} is production: test orders would count there; use {UAT_URL}")
         return self
 
 
@@ -314,6 +340,7 @@ class Settings(Section):
     destinations: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")], Destination], Field(min_length=1)
     ]
+    uat: Uat = Uat()
     http: Http = Http()
     operate: Operate = Operate()
 
@@ -346,3 +373,5 @@ class Settings(Section):
             yield "postgres.password_env", Secret(self.postgres.password_env)
         for name, destination in self.destinations.items():
             yield f"destinations.{name}.api_key_env", Secret(destination.api_key_env)
+        if self.uat.api_key_env:
+            yield "uat.api_key_env", Secret(self.uat.api_key_env)

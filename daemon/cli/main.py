@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, connector, look, mend, plan, position, rebuild, reconcile, resend, run, show, trial
+from daemon.cli import check, connector, look, mend, plan, position, rebuild, reconcile, resend, run, show, trial, uat
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -74,6 +74,7 @@ PANELS = {
     "position": MEND,
     "rebuild": MEND,
     "ghosts": MEND,
+    "uat": TRY,
     "sandbox": TRY,
     "demo": TRY,
 }
@@ -97,6 +98,7 @@ app.add_typer(mend.rejects, name="rejects", rich_help_panel=MEND)
 app.add_typer(mend.quarantine, name="quarantine", rich_help_panel=MEND)
 app.add_typer(position.position, name="position", rich_help_panel=MEND)
 app.add_typer(rebuild.ghosts, name="ghosts", rich_help_panel=MEND)
+app.command("uat", rich_help_panel=TRY)(uat.uat)
 app.command("sandbox", rich_help_panel=TRY)(trial.sandbox)
 app.command("demo", rich_help_panel=TRY)(trial.demo)
 

@@ -8,6 +8,7 @@ purpose: it hides a product's name too, and it does not know what stands in a fr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 MASKED = "***"
@@ -21,6 +22,26 @@ def masked(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [masked(item, name) for item in value]
     return MASKED if value is not None and _personal(name) else value
+
+
+def unpersonal(text: str, document: dict[str, Any]) -> str:
+    """`text` without the personal values of a document, as far as they stand in it word for word."""
+    for value in sorted(set(_leaves(document)), key=len, reverse=True):
+        if len(value) > 1:
+            text = text.replace(value, MASKED)
+    return text
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[str]:
+    """The texts that `masked` would hide."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if _personal(name) else key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, name)
+    elif isinstance(value, str) and _personal(name):
+        yield value
 
 
 def _personal(name: str) -> bool:

@@ -50,10 +50,12 @@ class HttpOrdersApi:
         http: Http,
         connect_timeout_secs: float,
         clock: Callable[[], float],
+        secret: Secret | None = None,
     ) -> None:
+        """`secret` holds the key where that is not the destination's."""
         self._url = destination.base_url + PATH
         self._client_id = destination.client_id
-        self._secret = Secret(destination.api_key_env)
+        self._secret = secret or Secret(destination.api_key_env)
         self._last_key: str | None = None
         self._connect_timeout_secs = connect_timeout_secs
         self._clock = clock

@@ -201,3 +201,10 @@ from order_sync
 where destination = %(destination)s and order_key > %(after)s
 order by order_key
 limit %(limit)s
+
+-- name: newest_orders
+-- The keys of the orders that were placed last, as far as the mirror tells when it first saw them.
+select r.key from source_row r join source s on s.id = r.source
+where s.name = %(root)s and not r.deleted
+order by r.first_seen desc nulls last, r.key desc
+limit %(limit)s

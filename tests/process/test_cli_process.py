@@ -16,8 +16,9 @@ import pytest
 from ruamel.yaml import YAML
 
 MAIN = [sys.executable, "-m", "daemon"]
-GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources"]}
-GROUPS |= {"Mend": ["rejects", "quarantine", "position", "rebuild", "ghosts"], "Try": ["sandbox", "demo"]}
+GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources", "plan"]}
+GROUPS |= {"Mend": ["rejects", "quarantine", "resend", "reconcile", "position", "rebuild", "ghosts"]}
+GROUPS |= {"Try": ["uat", "sandbox", "demo"]}
 
 
 def environment(**more: str) -> dict[str, str]:
