@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,17 +31,26 @@ def sandbox(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
     key: Annotated[str, typer.Option("--key", help="The API key that is let in.")] = "sandbox-key",
     client_id: Annotated[str, typer.Option("--client-id", help="The client id it belongs to.")] = "sandbox-client",
+    scenario: Annotated[
+        Path | None,
+        typer.Option("--scenario", help="Its switches and faults (config/sandbox.yaml).", show_default=False),
+    ] = None,
 ) -> None:
     """Stand in for the Orders API until Ctrl-C: checks each order by the published contract and keeps every version."""
     with _extra("sandbox"):
         from daemon.sandbox.options import ApiKey, SandboxOptions
+        from daemon.sandbox.scenario import load_scenario
         from daemon.sandbox.server import serve
 
+    pair = ApiKey(key, client_id)
+    options = SandboxOptions(keys=(pair,)) if scenario is None else load_scenario(scenario, pair)
+
     def started(url: str) -> None:
-        print_line(f"listening on {url} for client id {client_id}; Ctrl-C ends it")
+        known = ", ".join(one.client_id for one in options.keys) or "any client"
+        print_line(f"listening on {url} for client id {known}; Ctrl-C ends it")
 
     try:
-        serve(host, port, SandboxOptions(keys=(ApiKey(key, client_id),)), started)
+        serve(host, port, options, started)
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"

@@ -1,19 +1,25 @@
 """The sandbox over real HTTP."""
 
+import dataclasses
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from daemon.errors import SettingsError
 from daemon.sandbox.client import SandboxAdmin, SandboxError
 from daemon.sandbox.faults import Fault, Match
 from daemon.sandbox.options import DEFAULT_CLIENT_ID, DEFAULT_KEY, ApiKey, SandboxOptions
+from daemon.sandbox.scenario import load_scenario
 from daemon.sandbox.server import SandboxServer
 
 HEADERS = {"Authorization": DEFAULT_KEY, "Data-Client-ID": DEFAULT_CLIENT_ID, "Content-Type": "application/json"}
@@ -475,6 +481,75 @@ def test_get_with_its_quirks(make: Callable[..., Rig]) -> None:
     extra = {name: found.pop(name) for name in ("is_cancelled", "is_deleted", "updated_at")}
     assert found == order(total=1.5)
     assert extra == {"is_cancelled": False, "is_deleted": False, "updated_at": "2024-03-01T12:00:00+00:00"}
+
+
+def test_get_can_leave_days_out(rig: Rig) -> None:
+    """Ranges came back empty in the wild, though orders were there."""
+    rig.post(order("A-1"), order("A-2", time_of_purchase="2024-03-02T10:00:00Z"))
+    rig.admin.options(get_hidden_days=["2024-03-01"])
+    days = {"start_date": "2024-03-01", "end_date": "2024-03-02"}
+    assert [found["order_id"] for found in rig.api.get("/v2/orders", params=days).json()] == ["A-2"]
+    rig.admin.options(get_hidden_days=[])
+    assert len(rig.api.get("/v2/orders", params=days).json()) == 2
+
+
+def test_an_order_can_be_forgotten(make: Callable[..., Rig]) -> None:
+    """As if it had never come; under one client id alone, where that is named."""
+    rig = make(keys=(ApiKey(), ApiKey("two", "second")))
+    rig.post(order("a/b"), order("A-2"))
+    rig.post(order("a/b"), **{"Authorization": "two", "Data-Client-ID": "second"})
+    assert rig.admin.forget("a/b", "second") == 1
+    assert set(rig.admin.orders(DEFAULT_CLIENT_ID)) == {"a/b", "A-2"}
+    assert rig.admin.forget("a/b") == 1
+    assert (rig.admin.forget("a/b"), rig.admin.versions("a/b")) == (0, [])
+
+
+SCENARIO = """
+budget_bytes: 1500000
+budget_window_secs: 3
+get_hidden_days: [2024-03-01]
+faults:
+  - {action: status, status: 503, match: {nth: 2}}
+"""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_scenario_file_holds_switches_and_faults(make: Callable[..., Rig], tmp_path: Path, as_json: bool) -> None:
+    """YAML or JSON; keys that the file does not name are those of the command line."""
+    path = tmp_path / "scenario"
+    path.write_text(
+        SCENARIO
+        if not as_json
+        else '{"budget_bytes": 1500000, "budget_window_secs": 3, "get_hidden_days": ["2024-03-01"],'
+        ' "faults": [{"action": "status", "status": 503, "match": {"nth": 2}}]}'
+    )
+    options = load_scenario(path, ApiKey())
+    assert (options.budget_bytes, options.budget_window_secs, options.keys) == (1_500_000, 3, (ApiKey(),))
+    assert options.get_hidden_days == (date(2024, 3, 1),)
+    rig = make(**{field.name: getattr(options, field.name) for field in dataclasses.fields(options)})
+    assert [rig.post(order()).status_code for _ in range(3)] == [200, 503, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("budget: 5", "budget"),
+        ("budget_bytes: 0", "budget_bytes: Input should be greater than or equal to 1"),
+        ("faults: [{action: status}]", "faults.0: Value error, action `status` needs a `status`"),
+        ("faults: [{action: dance}]", "faults.0.action"),
+        ("- a", "must be a table of switches, see config/sandbox.yaml"),
+        ("a: [", "is no YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_wrong_scenario_says_what_is_wrong(tmp_path: Path, text: str | None, says: str) -> None:
+    """The file, the switch or fault, and where all of them are shown."""
+    path = tmp_path / "scenario.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(says)) as caught:
+        load_scenario(path, ApiKey())
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_get_can_be_told_to_fail(rig: Rig) -> None:

@@ -83,6 +83,15 @@ def test_a_missing_extra_names_the_install_command(command: str, library: str, e
     assert ran.stderr == (f"error: {library} is not installed; pip install 'northbeam-order-sync[{extra}]' brings it\n")
 
 
+def test_sandbox_refuses_a_wrong_scenario(tmp_path: Path) -> None:
+    """Before it listens, with the place of the mistake."""
+    path = tmp_path / "scenario.yaml"
+    path.write_text("budget_bytes: 0\n")
+    ran = run("sandbox", "--scenario", str(path))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"error: {path}: budget_bytes: ")
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_sandbox_serves_until_a_signal(end: signal.Signals) -> None:
     """It says where it listens, lets in the key it was given, and ends in order."""

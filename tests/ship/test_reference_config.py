@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
+from daemon.sandbox.options import ApiKey, SandboxOptions
+from daemon.sandbox.scenario import load_scenario
 from daemon.settings import Destination, Section, Settings
 from daemon.settings_file import load_settings
 
@@ -104,6 +107,15 @@ def test_local_config_loads_and_points_at_this_machine() -> None:
     assert settings.destinations["sandbox"].base_url == "http://127.0.0.1:8765"
     assert settings.mapping.is_relative_to(CONFIG.parent)
     assert settings.mapping.is_file()
+
+
+def test_sandbox_scenario_shows_every_switch_with_its_default() -> None:
+    """The example is a scenario; but for its faults it changes nothing, and no switch is missing."""
+    written = YAML(typ="safe", pure=True).load((CONFIG / "sandbox.yaml").read_text())
+    assert list(written) == [field.name for field in dataclasses.fields(SandboxOptions)]
+    loaded = load_scenario(CONFIG / "sandbox.yaml", ApiKey("other", "other"))
+    assert dataclasses.replace(loaded, faults=()) == SandboxOptions()
+    assert {fault.action for fault in loaded.faults} == {"status", "drop_after", "apply_late", "delay"}
 
 
 def test_config_holds_data_only() -> None:
