@@ -43,24 +43,36 @@ class Model:
     structure: Structure
     rows: dict[Name, list[Applied]] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
+    told_ms: dict[Name, int] = field(default_factory=dict)
+    """By row, the earliest time that any image of it told, whether or not that counted."""
+    _states: dict[str, dict[tuple[str, int], State | None]] = field(default_factory=dict)
+    """By source, what was read off already. A change can tell something of any row of its source: key changes."""
 
-    def take(self, change: Change, origin: int) -> bool:
-        """One change comes; whether it counts."""
+    def take(self, change: Change, origin: int, *, late: bool = False) -> bool:
+        """One change comes; whether it counts. `late`: as a retried reject, which stands where it stood before."""
         name = (change.source, change.key)
-        generation = self.generations.get(change.source, 0)
-        applied = Applied(change, origin, generation)
         history = self.rows.get(name, [])
+        generation = history[-1].generation if late and history else self.generations.get(change.source, 0)
+        applied = Applied(change, origin, generation)
+        if change.kind is Kind.UPSERT and change.committed_ms is not None:
+            self.told_ms[name] = min(change.committed_ms, self.told_ms.get(name, change.committed_ms))
         if history and history[-1].generation == generation and self._contained(applied, history):
             return False
         self.rows[name] = [*history, applied]
+        self._states.pop(change.source, None)
         return True
 
     def state(self, name: Name, upto: int | None = None) -> State | None:
         """The row as its first `upto` changes leave it, or all; None where there are none."""
-        history = self.rows.get(name, [])[:upto]
+        source, key = name
+        history = self.rows.get(name, [])
+        count = len(history) if upto is None else min(upto, len(history))
+        known = self._states.setdefault(source, {})
         state: State | None = None
-        for number, applied in enumerate(history):
-            state = self._after(name, number, applied.change, state)
+        for number in range(count):
+            if (key, number) not in known:
+                known[key, number] = self._after(name, number, history[number].change, state)
+            state = known[key, number]
         return state
 
     def live(self) -> dict[Name, State]:
@@ -69,7 +81,7 @@ class Model:
         return {name: state for name, state in states if state is not None and not state.deleted}
 
     def first_seen_ms(self, name: Name) -> int | None:
-        """The earliest time that any image of the row told."""
+        """The earliest time that any image of the row told that counted."""
         images = (applied.change for applied in self.rows[name] if applied.change.kind is Kind.UPSERT)
         return min((image.committed_ms for image in images if image.committed_ms is not None), default=None)
 

@@ -88,6 +88,18 @@ class World:
         self._tick()
         self._gone(name, None)
 
+    def may_be_renamed(self, name: Name, key: str) -> bool:
+        """Whether the row's key may change to this one: a free one, which never led to its own, in whatever lives.
+
+        Else, read again from the middle, each of the two rows may stand for what the other left out, and which of
+        its lives is meant nobody can tell.
+        """
+        led, new = {(name[0], key)}, {(name[0], key)}
+        while new:
+            new = {(source, to) for source, old, to in self.renamed if (source, old) in new} - led
+            led |= new
+        return (name[0], key) not in self.rows and name not in led and (*name, key) not in self.renamed
+
     def rename(self, name: Name, key: str) -> None:
         """Change a row's primary key."""
         source, old_key = name
@@ -109,7 +121,7 @@ class World:
 
     def say_again(self, count: int) -> None:
         """The connector restarts where it was so many messages before."""
-        for event in self._said[-count:]:
+        for event in self._said[max(0, len(self._said) - count) :]:
             self._append(event)
 
     def compact(self, partition: TopicPartition) -> None:
