@@ -6,7 +6,7 @@ DURATION ?= 60
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit simulate mutants soak bench record lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench record generate chart image lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -52,11 +52,22 @@ bench: setup ## The fold beside a plain serial loop; figures are ratios of one r
 record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
 	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)
 
-lock: ## Renew requirements.lock from pyproject.toml
+COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock"
+
+generate: setup ## Make what is generated in helm/: schema, pages, dashboards
+	PYTHONPATH=tests $(BIN)/python -m chart
+
+chart: setup ## The chart with the real Helm, and installed on a real API server, built from Go modules on first use
+	PYTHONPATH=tests nice $(BIN)/python -m chart.tools
+	$(BIN)/python -m pytest tests/ship -m "chart or not chart" -rs
+
+lock: ## Renew the lock files from pyproject.toml: all for developing, what the image holds, what builds it
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
-	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --custom-compile-command "make lock" --extra demo --extra avro --group dev --group build pyproject.toml -o requirements.lock
+	$(COMPILE) pyproject.toml --extra demo --extra avro --group dev --group build -o requirements.lock
+	$(COMPILE) pyproject.toml --extra avro --constraint requirements.lock -o requirements-image.lock
+	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	rm -rf $(VENV)-lock
 
 clean: ## Remove the virtual environment and caches

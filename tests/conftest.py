@@ -13,6 +13,7 @@ if os.environ.get("CI"):
 
 pytest_plugins = [
     "fixtures.postgres",
+    "fixtures.run_time_role",
     "fixtures.kafka",
     "fixtures.apache_kafka",
     "fixtures.kafka_line",

@@ -55,7 +55,7 @@ def connector(
         for one in connectors:
             _print(one)
         for part in shared:
-            _print_part(asdict(part))
+            print_part(asdict(part))
         for note in notes:
             print_line(f"# note: {note}")
     raise typer.Exit(0 if connectors else 1)
@@ -129,9 +129,14 @@ def _state(settings: Settings) -> Part:
     dsn = settings.postgres.dsn
     return state_part(
         database=_told(dsn, r"\bdbname=(\w+)|^postgres\w*://[^/]*/(\w+)", "order_sync"),
-        role=_told(dsn, r"\buser=(\w+)|^postgres\w*://(\w+)@", "order_sync"),
+        role=state_role(settings),
         schema=settings.postgres.schema_name,
     )
+
+
+def state_role(settings: Settings) -> str:
+    """The name that the state's Postgres knows us by, as far as the settings tell."""
+    return _told(settings.postgres.dsn, r"\buser=(\w+)|^postgres\w*://(\w+)@", "order_sync")
 
 
 def _told(dsn: str, pattern: str, otherwise: str) -> str:
@@ -142,7 +147,7 @@ def _told(dsn: str, pattern: str, otherwise: str) -> str:
 
 def _print(one: dict[str, Any]) -> None:
     for part in one["parts"]:
-        _print_part(part)
+        print_part(part)
     if one["notes"]:
         print_line("# mapping")
         for note in one["notes"]:
@@ -150,7 +155,8 @@ def _print(one: dict[str, Any]) -> None:
         print_line()
 
 
-def _print_part(part: dict[str, Any]) -> None:
+def print_part(part: dict[str, Any]) -> None:
+    """A part as text to paste, its reason as a comment above."""
     mark = _COMMENT[part["language"]]
     print_line(f"{mark}{part['name'].replace('_', ' ')}: {part['reason']}")
     for item in part["items"]:

@@ -7,6 +7,8 @@ from daemon.contract.tables import Database, identifier
 
 _PG = Database.POSTGRES
 
+_ROWS = "select, insert, update, delete"
+
 
 def state_part(*, database: str, role: str, schema: str) -> Part:
     """The grants, by the schema's owner. A role that may not create schemas is given an empty one."""
@@ -20,5 +22,26 @@ def state_part(*, database: str, role: str, schema: str) -> Part:
             f"create role {name} login;",
             f"grant connect on database {identifier(database, _PG)} to {name};",
             f"create schema {identifier(schema, _PG)} authorization {name};",
+        ),
+    )
+
+
+def run_time_part(*, role: str, schema: str) -> Part:
+    """What a role that only runs the daemon and its commands needs in a schema that another role migrates."""
+    name, within = identifier(role, _PG), identifier(schema, _PG)
+    # (what there is, what is made later, right)
+    rights = (("tables", _ROWS), ("sequences", "usage, select"), ("functions", "execute"))
+    return Part(
+        "run-time role",
+        f"run this once, as the role that migrates; {name} may read and write rows then and change no table, now and "
+        "after later migrations. The schema has to be there: create it, or migrate once.",
+        "sql",
+        (
+            f"grant usage on schema {within} to {name};",
+            *(f"grant {right} on all {kind} in schema {within} to {name};" for kind, right in rights),
+            *(
+                f"alter default privileges in schema {within} grant {right} on {kind} to {name};"
+                for kind, right in rights
+            ),
         ),
     )

@@ -93,7 +93,7 @@ class DeliveryLoop:
         self._lot = lot
         self._wall_clock = wall_clock
         self._log = log.bind(destination=destination)
-        self._report = Report(metrics, destination, self._settings, self._log)
+        self._report = Report(metrics, destination, self._settings, self._log, clock)
         self._rules = Rules.of(mapping, self._settings)
         self._destination: int | None = None
         self._leadership: Leadership | None = None
@@ -136,7 +136,7 @@ class DeliveryLoop:
         """One turn; whether there may be more to do at once."""
         try:
             worked = await self._turn()
-            self._health.set_ready(ready=True)
+            self._health.set_ready(*self._gets_on())
         except LeaseLost:
             self._abdicate()
             worked = False
@@ -194,6 +194,14 @@ class DeliveryLoop:
             except StateUnavailable:
                 self._log.warning("lease not returned", reason="Postgres is unavailable")
             self._leadership = None
+
+    def _gets_on(self) -> tuple[bool, str]:
+        """Whether orders can go out, and why not. Who stands by gets on; a pause is meant to be."""
+        if self._state.halted is not None:
+            return False, f"destination halted: {self._state.halted.split(':')[0]}"
+        if self._state.circuit_open:
+            return False, f"the Orders API failed {self._state.failures} times in a row"
+        return True, ""
 
     # Leadership
 

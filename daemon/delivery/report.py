@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from daemon.delivery.assembly import Gathered
@@ -18,18 +18,32 @@ from daemon.state.schedule import Lane
 class Report:
     """What the outside gets to see of a delivery loop."""
 
-    def __init__(self, metrics: Metrics, destination: str, settings: Delivery, log: Any) -> None:
+    def __init__(
+        self, metrics: Metrics, destination: str, settings: Delivery, log: Any, clock: Callable[[], float]
+    ) -> None:
         self._metrics = metrics
         self._destination = destination
         self._log = log
+        self._clock = clock
+        self._counted: set[str] = set()
+        for kind in Kind:
+            metrics.requests_total.labels(destination, kind.value)
+        for lane in Lane:
+            metrics.freshness_seconds.labels(destination, lane.name.lower())
         metrics.budget_bytes.labels(destination).set(settings.budget_bytes)
         metrics.destination_halted.labels(destination).set(0)
         metrics.circuit_open.labels(destination).set(0)
         self.led(led=False)
 
     def led(self, *, led: bool) -> None:
-        """Whether this process delivers."""
+        """Whether this process delivers. What only a leader knows is told by nobody else."""
         self._metrics.leader.labels(self._destination).set(int(led))
+        if not led and self._counted:
+            for state in self._counted:
+                self._metrics.orders.remove(self._destination, state)
+            for lane in Lane:
+                self._metrics.oldest_owed_age_seconds.remove(self._destination, lane.name.lower())
+            self._counted = set()
 
     def changed(self, before: State, after: State) -> None:
         """A halt or an open circuit began or ended."""
@@ -103,9 +117,12 @@ class Report:
         self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
 
     def counts(self, counts: Counts) -> None:
-        """Orders by state, and the age of the oldest owed one of each lane."""
+        """Orders by state, and the age of the oldest owed one of each lane, which grows on if nobody can count again."""
+        at = self._clock()
         for state, count in counts.orders.items():
             self._metrics.orders.labels(self._destination, state).set(count)
+            self._counted.add(state)
         for lane in Lane:
             age = counts.oldest_secs.get(lane, 0.0)
-            self._metrics.oldest_owed_age_seconds.labels(self._destination, lane.name.lower()).set(age)
+            gauge = self._metrics.oldest_owed_age_seconds.labels(self._destination, lane.name.lower())
+            gauge.set_function(lambda age=age: age + self._clock() - at if age else 0.0)

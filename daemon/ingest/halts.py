@@ -34,6 +34,9 @@ class Halts:
         self._metrics = metrics
         self._halted: dict[str, _Halted] = {}
         self._unwritten: dict[int, str] = {}
+        for source in sources.values():
+            for reason in HaltReason:
+                metrics.source_halted.labels(source=source.name, reason=reason)
 
     def __contains__(self, topic: object) -> bool:
         return topic in self._halted

@@ -101,6 +101,11 @@ class Metrics:
         mapping="version of the mapping",
         structure="version of the mapping's structure",
     )
+    loop_ready = _gauge(
+        "1 while the loop can do its work, as /readyz says; 0 with its reasons there.",
+        "1",
+        loop="ingest, or 'deliver' and the destination",
+    )
     messages_total = _counter(
         "Kafka messages by what became of them.",
         "messages",

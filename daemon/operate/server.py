@@ -66,6 +66,8 @@ def _handler(metrics: Metrics, health: Health) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
+                for name, loop in health.ready(health.clock())[1].items():
+                    metrics.loop_ready.labels(name).set(bool(loop["ready"]))
                 self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, metrics.exposition())
             elif path == "/livez":
                 self._report("live", *health.live(health.clock()))

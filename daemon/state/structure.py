@@ -8,6 +8,7 @@ a restarted replica of the previous version does not turn a rolling deploy back.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import structlog
 
@@ -30,16 +31,27 @@ _OWN_STATE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What was deployed, by whom. The revision grows with every deploy, also with one that goes back."""
+
+    name: str
+    revision: int
+    who: str
+
+
 def claim_mapping(
     settings: Postgres,
     version: str,
     structure: Structure,
     *,
     by_hand: bool = False,
+    release: Release | None = None,
     rebuilt: Collection[str] = (),
 ) -> None:
     """Put this mapping in force. Waits for transactions under way; those that begin later meet it.
 
+    A revision of a release counts as `by_hand` the first time that it is met, unless a later one was met before.
     Raises SchemaError, and changes nothing, where the mapping was in force before and another one replaced it (unless
     `by_hand`), and where stored rows would have other keys or values under it, but for sources that are `rebuilt` next.
     """
@@ -47,6 +59,12 @@ def claim_mapping(
         with transaction(connection, settings) as cursor:
             # The lock queues fairly where `for share` of the row would let one fold after the other pass.
             cursor.execute(_SQL["lock_mapping_in_force"])
+            if release is not None:
+                cursor.execute(
+                    _SQL["note_release"],
+                    {"who": release.who, "release": release.name, "revision": release.revision},
+                )
+                by_hand = by_hand or cursor.rowcount == 1
             in_force, known, since = _versions(cursor, version)
             if in_force not in ("", version) and known and not by_hand:
                 raise SchemaError(

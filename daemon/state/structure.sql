@@ -4,6 +4,15 @@ select f.version, f.since, exists (select from mapping_version where version = %
 -- name: lock_mapping_in_force
 lock table mapping_in_force in exclusive mode
 
+-- name: note_release
+-- One row the first time that a release is at this revision or a later one; none after that.
+insert into operator_action (who, command, arguments, affected)
+select %(who)s, 'migrate', jsonb_build_object('release', %(release)s::text, 'revision', %(revision)s::bigint), 0
+where not exists (
+    select from operator_action
+    where command = 'migrate' and arguments->>'release' = %(release)s and (arguments->>'revision')::bigint >= %(revision)s
+)
+
 -- name: stored_structure
 -- Every source that has rows, with what their keys and values were folded under.
 select s.name, s.key_version, s.structure, exists (select from source_row r where r.source = s.id), f.root

@@ -80,21 +80,27 @@ class PostgresWorld(World):
         return found
 
 
+def play_on(database: Database, connection: psycopg.Connection) -> Play:
+    """Runs a scenario over the store; `connection` looks and prepares."""
+
+    def run(scenario: Scenario) -> None:
+        async def whole() -> None:
+            async with async_pool(database.settings) as pool:
+                world = PostgresWorld(connection)
+                world.store = PostgresDeliveryStore(pool, database.settings)
+                world.destination = await world.store.register("d", URL, "c")
+                await scenario(world)
+
+        asyncio.run(whole())
+
+    return run
+
+
 @pytest.mark.postgres
 class TestPostgresDeliveryStore(DeliveryStoreSuite):
     @pytest.fixture
     def play(self, database: Database, connection: psycopg.Connection) -> Play:
-        def run(scenario: Scenario) -> None:
-            async def whole() -> None:
-                async with async_pool(database.settings) as pool:
-                    world = PostgresWorld(connection)
-                    world.store = PostgresDeliveryStore(pool, database.settings)
-                    world.destination = await world.store.register("d", URL, "c")
-                    await scenario(world)
-
-            asyncio.run(whole())
-
-        return run
+        return play_on(database, connection)
 
     def test_commit_in_doubt_is_waited_for(self, play: Play, database: Database) -> None:
         """A request whose writer heard no more of its commit is settled once that commit is through, not passed by."""
