@@ -58,9 +58,12 @@ COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3
 generate: setup ## Make what is generated in helm/: schema, pages, dashboards
 	PYTHONPATH=tests $(BIN)/python -m chart
 
-chart: setup ## The chart with the real Helm, and installed on a real API server, built from Go modules on first use
+chart: setup ## The chart with the real Helm, which is built from Go modules on first use
 	PYTHONPATH=tests nice $(BIN)/python -m chart.tools
-	$(BIN)/python -m pytest tests/ship -m "chart or not chart" -rs
+	$(BIN)/python -m pytest tests/ship -rs
+
+image: setup ## The Dockerfile linted, and its steps replayed in clean roots (root and Debian's debootstrap)
+	$(BIN)/python -m pytest tests/ship/test_image.py -m "image or not image" -rs
 
 lock: ## Renew the lock files from pyproject.toml: all for developing, what the image holds, what builds it
 	$(PYTHON) -m venv $(VENV)-lock

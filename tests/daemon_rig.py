@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ class Replica:
     """A home with settings and a log in it. The replica listens on whatever port is free at each start."""
 
     def __init__(self, home: Path, settings: Mapping[str, Any]) -> None:
-        """`settings` are those of the settings file but for `operate`."""
+        """`settings` are those of the settings file; `operate` gets what a test needs, over which theirs stand."""
         home.mkdir(parents=True, exist_ok=True)
         self.name = home.name
         self._settings = home / "settings.json"  # JSON is YAML
         self._log = home / "order-sync.log"
         operate = {"listen_host": "127.0.0.1", "listen_port": 0, "shutdown_secs": 40}
+        operate |= settings.get("operate", {})
         self._settings.write_text(json.dumps({**settings, "operate": operate}), encoding="utf-8")
 
     def start(self, *arguments: str) -> Child:
@@ -55,14 +58,22 @@ class Replica:
 
     def get(self, path: str) -> str | None:
         """What the process that was started last answers; None where it does not, or not with success."""
+        status, body = self.probe(path)
+        return body if status == HTTPStatus.OK else None
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """Status and body of what the process that was started last answers; (0, "") where it does not."""
         ports = [event["port"] for event in self.events() if event["event"] == "starting"]
         if not ports:
-            return None
+            return 0, ""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{ports[-1]}{path}", timeout=ASK_SECS) as answer:
-                return str(answer.read().decode())
+                return answer.status, str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
         except OSError:
-            return None
+            return 0, ""
 
 
 def _event(line: str) -> dict[str, Any]:

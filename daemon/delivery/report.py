@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from daemon.delivery.assembly import Gathered
@@ -116,8 +117,12 @@ class Report:
             self._metrics.drift_orders.labels(self._destination, kind).set(count)
         self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
 
+    def _grown(self, age: float, at: float) -> float:
+        """An age that was counted at monotonic time `at`, now."""
+        return age + self._clock() - at if age else 0.0
+
     def counts(self, counts: Counts) -> None:
-        """Orders by state, and the age of the oldest owed one of each lane, which grows on if nobody can count again."""
+        """Orders by state, and the age of the oldest owed one of each lane, which grows on if none can count again."""
         at = self._clock()
         for state, count in counts.orders.items():
             self._metrics.orders.labels(self._destination, state).set(count)
@@ -125,4 +130,4 @@ class Report:
         for lane in Lane:
             age = counts.oldest_secs.get(lane, 0.0)
             gauge = self._metrics.oldest_owed_age_seconds.labels(self._destination, lane.name.lower())
-            gauge.set_function(lambda age=age: age + self._clock() - at if age else 0.0)
+            gauge.set_function(partial(self._grown, age, at))

@@ -6,23 +6,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-KUBERNETES = "1.34.2"
+KUBERNETES = "1.34.2"  # what Helm is told that it renders for, where a test does not say otherwise
 # Each: the module with its version, and the package in it that is the program.
-TOOLS = {
-    "helm": ("helm.sh/helm/v3", "v3.19.0", "/cmd/helm"),
-    "etcd": ("go.etcd.io/etcd/server/v3", "v3.6.4", ""),
-    "kube-apiserver": ("k8s.io/kubernetes", f"v{KUBERNETES}", "/cmd/kube-apiserver"),
-}
-OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+TOOLS = {"helm": ("helm.sh/helm/v3", "v3.19.0", "/cmd/helm")}
 
 
 class UnavailableError(Exception):
@@ -31,7 +24,7 @@ class UnavailableError(Exception):
 
 def cached(name: str) -> Path:
     """Where a tool that was built lies."""
-    return _cache() / f"{name}-{TOOLS[name][1]}"
+    return cache() / "tools" / f"{name}-{TOOLS[name][1]}"
 
 
 def tool(name: str) -> Path:
@@ -54,34 +47,13 @@ def build(name: str) -> Path:
             return target
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             folder = Path(scratch)
-            (folder / "go.mod").write_text(_go_mod(module, version), encoding="utf-8")
+            (folder / "go.mod").write_text(f"module tools\n\ngo 1.24.0\n\nrequire {module} {version}\n")
             (folder / "tools.go").write_text(
                 f'//go:build tools\n\npackage tools\n\nimport _ "{module}{package}"\n', encoding="utf-8"
             )
             _go("build", "-trimpath", "-ldflags=-s -w", "-o", str(folder / name), module + package, within=folder)
             (folder / name).rename(target)
     return target
-
-
-def operator_crds() -> Path:
-    """The directory of the Prometheus operator's own CRDs. Raises UnavailableError."""
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "go.mod").write_text("module tools\n", encoding="utf-8")
-        told = json.loads(_go("mod", "download", "-json", "@".join(OPERATOR), within=Path(scratch)))
-    return Path(told["Dir"]) / "example" / "prometheus-operator-crd"
-
-
-def _go_mod(module: str, version: str) -> str:
-    """Kubernetes replaces its parts by folders of its repository; the parts are published too, as 0.x."""
-    text = f"module tools\n\ngo 1.24.0\n\nrequire {module} {version}\n"
-    if module != "k8s.io/kubernetes":
-        return text
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "go.mod").write_text("module tools\n", encoding="utf-8")
-        told = json.loads(_go("mod", "download", "-json", f"{module}@{version}", within=Path(scratch)))
-    parts = re.findall(r"(k8s\.io/[\w-]+) => \./staging", Path(told["GoMod"]).read_text(encoding="utf-8"))
-    published = version.replace("v1.", "v0.")
-    return text + "\nreplace (\n" + "".join(f"\t{part} => {part} {published}\n" for part in parts) + ")\n"
 
 
 def _go(*arguments: str, within: Path) -> str:
@@ -98,9 +70,10 @@ def _go(*arguments: str, within: Path) -> str:
     return done.stdout
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where this project keeps what is slow to make, for later sessions."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "order-sync" / "tools"
+    return (Path(home) if home else Path.home() / ".cache") / "order-sync"
 
 
 if __name__ == "__main__":

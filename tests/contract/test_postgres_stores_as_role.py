@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from delivery_store_suite import DeliveryStoreSuite, Play
 from fixtures.postgres import Database
-from fixtures.run_time_role import Roles
+from fixtures.run_time_role import BOUNCER, Roles
 from ingest_state_suite import IngestStateSuite
 from ingest_store_suite import IngestStoreSuite, Rig
+from psycopg.conninfo import make_conninfo
 from test_postgres_delivery_store import play_on
 from test_postgres_ingest_store import PostgresRig
 
@@ -36,6 +37,17 @@ class TestIngestStoreAsRole(IngestStateSuite, IngestStoreSuite):
         rig.look.close()
 
 
+def test_pgbouncer_is_between(way_in: str) -> None:
+    """All of the above went through it, on fewer sessions than the tests open."""
+    if BOUNCER is None:
+        pytest.skip("pgbouncer is not installed (package pgbouncer): the run-time role was tried without it")
+    with psycopg.connect(
+        make_conninfo(way_in, dbname="pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor
+    ) as admin:
+        [(version,)] = admin.execute("show version").fetchall()
+    assert version.lower().startswith("pgbouncer")
+
+
 DDL = (
     "create table order_sync.mine (id int)",
     "alter table order_sync.order_sync add column mine int",
@@ -47,28 +59,28 @@ DDL = (
 
 
 @pytest.mark.parametrize("statement", DDL)
-def test_the_run_time_role_changes_no_table(roles_here: Roles, statement: str) -> None:
+def test_the_run_time_role_changes_no_table(made_roles: Roles, statement: str) -> None:
     """It has rows, and nothing else."""
     with (
-        psycopg.connect(roles_here.dsn(roles_here.run_time), autocommit=True) as connection,
+        psycopg.connect(made_roles.dsn(made_roles.run_time), autocommit=True) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(statement)
 
 
-def test_what_a_later_migration_makes_is_granted_too(roles_here: Roles) -> None:
+def test_what_a_later_migration_makes_is_granted_too(made_roles: Roles) -> None:
     """The printed default privileges hold for tables, sequences and functions that the migrating role makes."""
-    with psycopg.connect(roles_here.dsn(roles_here.owner)) as owner:
+    with psycopg.connect(made_roles.dsn(made_roles.owner)) as owner:
         owner.execute("set search_path to order_sync")
         owner.execute("create table later (id bigint generated always as identity, n bigserial)")
         owner.execute("create function later_one() returns int language sql as 'select 1'")
         owner.execute("revoke execute on function later_one() from public")
-        owner.execute(f"set local role {roles_here.owner}")
+        owner.execute(f"set local role {made_roles.owner}")
         allowed = owner.execute(
             "select has_table_privilege(%(role)s, 'later', 'select, insert, update, delete'),"
             " has_sequence_privilege(%(role)s, 'later_n_seq', 'usage'),"
             " has_function_privilege(%(role)s, 'later_one()', 'execute')",
-            {"role": roles_here.run_time},
+            {"role": made_roles.run_time},
         ).fetchone()
         owner.rollback()
     assert allowed == (True, True, True)

@@ -17,7 +17,7 @@ from daemon.errors import SchemaError, Superseded
 from daemon.ingest.fold import Stager
 from daemon.mapping.structure import Source
 from daemon.state.ingest_store import Batch, Move, PostgresIngestStore, TopicPartition
-from daemon.state.structure import claim_mapping, relink
+from daemon.state.structure import Release, claim_mapping, relink
 
 pytestmark = pytest.mark.postgres
 
@@ -57,6 +57,31 @@ def test_a_restarted_old_replica_does_not_turn_the_roll_back(state: State) -> No
     state.start("A", given, by_hand=True)
     with pytest.raises(SchemaError, match="was replaced by A"):
         state.start("B", given)
+
+
+def test_a_revision_brings_an_older_mapping_back_once(state: State) -> None:
+    """A deploy that goes back does; a pod of an earlier revision that starts late does not, however often it tries."""
+    given = structure(orders=ORDERS)
+
+    def deploy(version: str, revision: int, name: str = "shop") -> str:
+        claim_mapping(state.settings, version, given, release=Release(name, revision, "helm"))
+        [(in_force,)] = state.all("select version from mapping_in_force")
+        return str(in_force)
+
+    assert [deploy("A", 1), deploy("B", 2), deploy("B", 2)] == ["A", "B", "B"]
+    for _ in range(2):
+        with pytest.raises(SchemaError, match="was replaced by B"):
+            deploy("A", 1)
+    assert deploy("A", 3) == "A"
+    with pytest.raises(SchemaError, match="was replaced by A"):
+        deploy("B", 2)
+    assert deploy("B", 1, name="other") == "B"
+    assert state.all("select who, command, arguments->>'release', arguments->>'revision' from operator_action") == [
+        ("helm", "migrate", "shop", "1"),
+        ("helm", "migrate", "shop", "2"),
+        ("helm", "migrate", "shop", "3"),
+        ("helm", "migrate", "other", "1"),
+    ]
 
 
 def test_a_new_mapping_waits_for_folds_under_way(state: State) -> None:

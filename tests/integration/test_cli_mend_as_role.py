@@ -1,15 +1,10 @@
-"""The commands that look and mend, as a role that may only read and write rows, also through pgbouncer.
-
-Their own tests are run again here with another `database`.
-"""
+"""The commands that mend, as a role that may only touch rows, through pgbouncer: their own tests again."""
 
 from __future__ import annotations
 
 import pytest
 from fixtures.postgres import Database
 from test_cli_mend import *  # noqa: F403 - every test and fixture of it, over the database below
-from test_cli_position import *  # noqa: F403
-from test_cli_rebuild import *  # noqa: F403
 
 pytestmark = pytest.mark.postgres
 

@@ -1,0 +1,58 @@
+"""What is told of a destination while its leader counts, cannot count, and leads no more."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+from fixtures.clock import Clock
+
+from daemon.delivery.report import Report
+from daemon.delivery.verdict import Kind
+from daemon.operate.metrics import Metrics
+from daemon.settings import Delivery
+from daemon.state.delivery_records import Counts
+from daemon.state.schedule import Lane
+
+AGE = "order_sync_oldest_owed_age_seconds"
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """A registry of its own."""
+    return Metrics()
+
+
+@pytest.fixture
+def report(metrics: Metrics, clock: Clock) -> Report:
+    """Of destination `d`, leading."""
+    made = Report(metrics, "d", Delivery(), structlog.get_logger(), clock.monotonic)
+    made.led(led=True)
+    return made
+
+
+def test_the_age_grows_on_while_nobody_can_count(report: Report, metrics: Metrics, clock: Clock) -> None:
+    """Postgres is away: the headline must not stand still at its last value. Nothing owed stays nothing owed."""
+    report.counts(Counts({"owed_live": 2, "owed_backfill": 0}, {Lane.LIVE: 30.0}))
+    clock.advance(600)
+    sample = metrics.registry.get_sample_value
+    assert sample(AGE, {"destination": "d", "lane": "live"}) == 630
+    assert sample(AGE, {"destination": "d", "lane": "backfill"}) == 0
+
+
+def test_who_leads_no_more_tells_no_counts(report: Report, metrics: Metrics) -> None:
+    """Else the counts of a former leader would stand beside the real ones for ever."""
+    report.counts(Counts({"owed_live": 2}, {Lane.LIVE: 30.0}))
+    report.led(led=False)
+    report.led(led=False)
+    text = metrics.exposition().decode()
+    assert "order_sync_orders{" not in text
+    assert f"{AGE}{{" not in text
+    assert 'order_sync_leader{destination="d"} 0.0' in text
+
+
+def test_verdicts_are_there_from_the_start(report: Report, metrics: Metrics) -> None:
+    """The first failure of a kind is an increase from 0, not the appearance of a series, which no rate sees."""
+    assert report is not None
+    for kind in Kind:
+        labels = {"destination": "d", "verdict": kind.value}
+        assert metrics.registry.get_sample_value("order_sync_requests_total", labels) == 0
