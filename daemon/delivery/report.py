@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from prometheus_client import Gauge
+
 from daemon.delivery.assembly import Gathered
 from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
@@ -26,7 +28,7 @@ class Report:
         self._destination = destination
         self._log = log
         self._clock = clock
-        self._counted: set[str] = set()
+        self._told: set[tuple[Gauge, tuple[str, ...]]] = set()  # what only a leader knows
         for kind in Kind:
             metrics.requests_total.labels(destination, kind.value)
         for lane in Lane:
@@ -39,12 +41,10 @@ class Report:
     def led(self, *, led: bool) -> None:
         """Whether this process delivers. What only a leader knows is told by nobody else."""
         self._metrics.leader.labels(self._destination).set(int(led))
-        if not led and self._counted:
-            for state in self._counted:
-                self._metrics.orders.remove(self._destination, state)
-            for lane in Lane:
-                self._metrics.oldest_owed_age_seconds.remove(self._destination, lane.name.lower())
-            self._counted = set()
+        if not led:
+            for gauge, labels in self._told:
+                gauge.remove(*labels)
+            self._told = set()
 
     def changed(self, before: State, after: State) -> None:
         """A halt or an open circuit began or ended."""
@@ -114,8 +114,14 @@ class Report:
         if drift is None:
             return
         for kind, count in drift.orders.items():
-            self._metrics.drift_orders.labels(self._destination, kind).set(count)
-        self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
+            self._leaders(self._metrics.drift_orders, kind).set(count)
+        self._leaders(self._metrics.drift_checked_timestamp_seconds).set(drift.at)
+
+    def _leaders(self, gauge: Gauge, *labels: str) -> Gauge:
+        """The destination's series of a gauge that is gone once this process leads no more."""
+        named = (self._destination, *labels)
+        self._told.add((gauge, named))
+        return gauge.labels(*named)
 
     def _grown(self, age: float, at: float) -> float:
         """An age that was counted at monotonic time `at`, now."""
@@ -125,9 +131,8 @@ class Report:
         """Orders by state, and the age of the oldest owed one of each lane, which grows on if none can count again."""
         at = self._clock()
         for state, count in counts.orders.items():
-            self._metrics.orders.labels(self._destination, state).set(count)
-            self._counted.add(state)
+            self._leaders(self._metrics.orders, state).set(count)
         for lane in Lane:
             age = counts.oldest_secs.get(lane, 0.0)
-            gauge = self._metrics.oldest_owed_age_seconds.labels(self._destination, lane.name.lower())
+            gauge = self._leaders(self._metrics.oldest_owed_age_seconds, lane.name.lower())
             gauge.set_function(partial(self._grown, age, at))

@@ -237,6 +237,14 @@ OVERVIEW = (
             CIRCUIT,
             QUARANTINED,
             _gauge(
+                "Drift",
+                "Orders that the newest reconcile found not to be at the API as it accepted them.",
+                "short",
+                "OrderSyncDrift",
+                "order_sync_drift_orders",
+                "destination, kind",
+            ),
+            _gauge(
                 "Source halted",
                 "1 while a table's changes are not read any more and a person is needed.",
                 "short",
