@@ -189,7 +189,6 @@ def test_every_setting_goes_through_to_the_daemon(tmp_path: Path) -> None:
     arrived = read(_settings_file(rendered, tmp_path))
     assert arrived.pop("mapping") == "/etc/order-sync/mapping/mapping.yaml"
     assert arrived == given
-    assert json.dumps(arrived, sort_keys=True) == json.dumps(given, sort_keys=True)
 
 
 def _variables(given: Any) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,7 +102,12 @@ def test_installs_are_pinned_by_hash_and_need_no_compiler() -> None:
         assert "--require-hashes --only-binary :all:" in install or "--no-index" in install
 
 
-# Replayed
+# Replayed: the first test waits for a root, and for every package of the image
+
+
+def replayed(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks what `make image` runs."""
+    return pytest.mark.image(pytest.mark.timeout(1800)(test))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +125,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.mark.image
+@replayed
 def test_the_program_runs_in_it(image: Stage) -> None:
     """As its user, who owns nothing there."""
     done = image.run(*image.entrypoint, "--version")
@@ -131,7 +136,7 @@ def test_the_program_runs_in_it(image: Stage) -> None:
     assert image.labels["org.opencontainers.image.title"] == "order-sync"
 
 
-@pytest.mark.image
+@replayed
 def test_it_holds_no_compiler_no_pip_and_no_demo(image: Stage) -> None:
     """What is not there cannot be used against anybody."""
     for name in ("gcc", "cc", "make", "pip", "java"):
@@ -145,7 +150,7 @@ def test_it_holds_no_compiler_no_pip_and_no_demo(image: Stage) -> None:
     assert size < 220_000_000, size
 
 
-@pytest.mark.image
+@replayed
 def test_it_checks_a_configuration_on_a_read_only_root(image: Stage) -> None:
     """What the init container does, with nothing to write to but /tmp; it fails where the mapping is wrong."""
     home = image.root / "etc/order-sync"
@@ -164,7 +169,7 @@ def test_it_checks_a_configuration_on_a_read_only_root(image: Stage) -> None:
     assert image.run(*check, ORDER_SYNC_API_KEY="k").returncode == 1
 
 
-@pytest.mark.image
+@replayed
 def test_sigterm_ends_it_as_process_one(image: Stage) -> None:
     """Process 1 of a namespace ignores what it has no handler for. It waited for Postgres, and ends in good order."""
     home = image.root / "etc/order-sync"
