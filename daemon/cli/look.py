@@ -35,6 +35,8 @@ def status(
     )
     print_table("Orders owed", ["destination", "lane", "state", "orders", "due", "oldest_secs"], found["orders"])
     print_table("Orders held: the mapping does not take them for orders", ["destination", "orders"], found["held"])
+    parked = ["destination", "reason", "orders", "bytes", "placed_from", "placed_to", "oldest_secs"]
+    print_table("Orders parked: they could be sent and must not yet", parked, found["parked"])
     requests = ["destination", "verdict", "requests", "orders", "bytes", "last_at"]
     print_table("Requests of the last hour", requests, found["requests"])
     if found["halted"]:
@@ -59,6 +61,7 @@ def _status(settings: Settings) -> dict[str, Any]:
                 ("destinations", "destinations"),
                 ("orders", "owed_orders"),
                 ("held", "held_orders"),
+                ("parked", "parked_orders"),
                 ("requests", "recent_requests"),
                 ("rejects", "open_rejects"),
                 ("halted", "halted_partitions"),
@@ -67,16 +70,22 @@ def _status(settings: Settings) -> dict[str, Any]:
             )
         }
     for destination in found["destinations"]:
+        ours = settings.destinations.get(destination["name"])
+        destination["delivery"] = None if ours is None else ours.delivery
         destination["condition"] = _condition(destination)
         destination["budget_bytes"] = settings.delivery.budget_bytes
     return found
 
 
 def _condition(destination: Record) -> str:
+    if destination["delivery"] == "off":
+        return "off: nothing is judged or sent"
     if destination["halted_reason"]:
         return f"halted: {destination['halted_reason']}"
     if destination["paused"]:
-        return "paused"
+        return "paused" + (f" since {destination['paused_at']:%Y-%m-%d %H:%MZ}" if destination["paused_at"] else "")
+    if destination["delivery"] == "shadow":
+        return "shadow: nothing is sent" if destination["leader"] else "shadow, no leader"
     if destination["send_not_before"]:
         return f"sends nothing before {destination['send_not_before']:%H:%M:%SZ} ({destination['failures']} failures)"
     return "delivering" if destination["leader"] else "no leader"

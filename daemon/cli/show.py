@@ -158,8 +158,11 @@ def holding(record: Record) -> Iterator[str]:
     owed = record["revision"] > record["settled_revision"]
     if not owed:
         yield f"nothing is owed: revision {record['settled_revision']} is settled"
+    parked = owed and record["parked_revision"] == record["revision"]
+    if parked:
+        yield f"parked since {cell('', record['hold_since'])}: {_PARKED[Hold(record['hold'])]}"
     # On an owed order any other hold is of an earlier judgement and holds nothing now.
-    if record["hold"] and (not owed or record["hold"] == Hold.WAITING):
+    elif record["hold"] and (not owed or record["hold"] == Hold.WAITING):
         detail = f": {record['hold_detail']}" if record["hold_detail"] else ""
         yield f"{record['hold']} since {cell('', record['hold_since'])}{detail}"
     if record["quarantine_revision"] == record["revision"]:
@@ -180,6 +183,13 @@ def holding(record: Record) -> Iterator[str]:
     ):
         if until is not None and until > now:
             yield f"until {cell('', until)}, when {why}"
+
+
+_PARKED = {
+    Hold.SHADOW: "the destination is in shadow, which sends nothing",
+    Hold.BACKFILL: "an old order of the backfill; `order-sync backfill --since DATE` asks for it, oldest first",
+    Hold.GUARDED: "it would go to 0 beyond max_voids_per_hour; `order-sync guard release` or `discard` decides",
+}
 
 
 def curing(cure: Cure) -> Iterator[str]:

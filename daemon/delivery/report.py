@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from daemon.delivery.assembly import Gathered
@@ -11,20 +11,35 @@ from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
 from daemon.operate.metrics import Metrics
 from daemon.settings import Delivery
-from daemon.state.delivery_records import Counts, Drift, Fate, Freshness, Judgement, Settlement
+from daemon.state.delivery_records import (
+    PARKED,
+    Counts,
+    Drift,
+    Fate,
+    Freshness,
+    Hold,
+    Judgement,
+    Parked,
+    Settlement,
+)
 from daemon.state.schedule import Lane
+
+MODES = ("off", "shadow", "on")
 
 
 class Report:
     """What the outside gets to see of a delivery loop."""
 
-    def __init__(self, metrics: Metrics, destination: str, settings: Delivery, log: Any) -> None:
+    def __init__(self, metrics: Metrics, destination: str, settings: Delivery, mode: str, log: Any) -> None:
         self._metrics = metrics
         self._destination = destination
         self._log = log
         metrics.budget_bytes.labels(destination).set(settings.budget_bytes)
         metrics.destination_halted.labels(destination).set(0)
         metrics.circuit_open.labels(destination).set(0)
+        for other in MODES:
+            metrics.delivery_mode.labels(destination, other).set(int(other == mode))
+        self._guarding = False
         self.led(led=False)
 
     def led(self, *, led: bool) -> None:
@@ -90,9 +105,14 @@ class Report:
             self._metrics.quarantined_total.labels(self._destination, reason).inc(count)
             self._log.warning("orders quarantined", reason=reason, orders=count)
 
-    def budget(self, state: State, now: float) -> None:
-        """Bytes that count now."""
-        self._metrics.budget_used_bytes.labels(self._destination).set(state.ledger.used(now))
+    def parked(self, judgements: Iterable[Judgement], applied: Iterable[str]) -> None:
+        """Orders could be sent and must not yet. That the void guard began to hold some is said once."""
+        held = set(applied)
+        for hold, count in Counter(one.hold for one in judgements if one.key in held and one.hold).items():
+            self._metrics.parked_total.labels(self._destination, hold.value).inc(count)
+            if hold is Hold.GUARDED and not self._guarding:
+                self._guarding = True
+                self._log.error("void guard holds orders until a person decides", orders_so_far=count)
 
     def drift(self, drift: Drift | None) -> None:
         """What the newest reconcile found."""
@@ -102,8 +122,24 @@ class Report:
             self._metrics.drift_orders.labels(self._destination, kind).set(count)
         self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
 
-    def counts(self, counts: Counts) -> None:
-        """Orders by state, and the age of the oldest owed one of each lane."""
+    def budget(self, state: State, now: float) -> None:
+        """What counts now: bytes, and orders that went to 0."""
+        self._metrics.budget_used_bytes.labels(self._destination).set(state.ledger.used(now))
+        self._metrics.zeroed_orders.labels(self._destination).set(state.ledger.zeroed(now))
+
+    def parked_counts(self, parked: Mapping[Hold, Parked]) -> None:
+        """Parked orders by reason."""
+        for hold in PARKED:
+            found = parked.get(hold, Parked(0, 0, 0.0))
+            self._metrics.orders.labels(self._destination, hold.value).set(found.orders)
+            self._metrics.parked_bytes.labels(self._destination, hold.value).set(found.size)
+            self._metrics.hold_age_seconds.labels(self._destination, hold.value).set(found.oldest_secs)
+        self._guarding = self._guarding and Hold.GUARDED in parked
+
+    def counts(self, counts: Counts, holds: Mapping[str, float]) -> None:
+        """Orders by state, the age of the oldest owed one of each lane, and of what holds any back."""
+        for hold, age in {**counts.holds, **holds}.items():
+            self._metrics.hold_age_seconds.labels(self._destination, hold).set(age)
         for state, count in counts.orders.items():
             self._metrics.orders.labels(self._destination, state).set(count)
         for lane in Lane:

@@ -214,7 +214,8 @@ def _write(value: Any, attribute: Attribute, parts: list[str]) -> None:
 def document_of(order: dict[str, Any]) -> Document:
     """The document of a valid order."""
     body = canonical(order)
-    return Document(order["order_id"], body, hashlib.sha256(body).digest())
+    placed_at = parse_time(order["time_of_purchase"]).timestamp()
+    return Document(order["order_id"], body, hashlib.sha256(body).digest(), placed_at, order["purchase_total"] == 0)
 
 
 def void_document(body: bytes, tag: str) -> Document:

@@ -36,11 +36,16 @@ class WaitingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One order as the API gets it: `body` is its canonical JSON, `digest` the SHA-256 of that."""
+    """One order as the API gets it: `body` is its canonical JSON, `digest` the SHA-256 of that.
+
+    `placed_at` is its time of purchase in epoch seconds; `zero`: its purchase total is 0.
+    """
 
     order_id: str
     body: bytes
     digest: bytes
+    placed_at: float
+    zero: bool
 
 
 @dataclass(frozen=True, slots=True)

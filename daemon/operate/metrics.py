@@ -26,6 +26,7 @@ FRESHNESS_BUCKETS = (1, 5, 15, 30, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 
 TOPIC = "topic of the mapping"
 DESTINATION = "destination of the settings"
 LANE = "live | backfill"
+PARKED = "shadow | backfill | guarded"
 REJECT_REASONS = "not_json | not_avro | not_debezium | no_key | bad_value | undeclared_type"
 
 
@@ -140,7 +141,28 @@ class Metrics:
         "Orders that are not clean, by state.",
         "orders",
         destination=DESTINATION,
-        state="owed_live | owed_backfill | in_flight | quarantined | waiting | held",
+        state="owed_live | owed_backfill | in_flight | quarantined | waiting | held | shadow | backfill | guarded",
+    )
+    parked_total = _counter(
+        "Orders that could be sent and were parked instead.", "orders", destination=DESTINATION, hold=PARKED
+    )
+    parked_bytes = _gauge("Bytes of the documents of parked orders.", "bytes", destination=DESTINATION, hold=PARKED)
+    zeroed_orders = _gauge(
+        "Orders that may have gone from a total to 0 in the last hour: what the void guard counts.",
+        "orders",
+        destination=DESTINATION,
+    )
+    hold_age_seconds = _gauge(
+        "How long something has kept due orders from being sent; 0 while it does not.",
+        "seconds",
+        destination=DESTINATION,
+        hold=f"waiting | gate | fence | backoff | limited | paused | halted | {PARKED}",
+    )
+    delivery_mode = _gauge(
+        "1 for the mode that the settings give the destination.",
+        "1",
+        destination=DESTINATION,
+        mode="off | shadow | on",
     )
     oldest_owed_age_seconds = _gauge(
         "Time since the first unsent change of the oldest owed order: the headline.",

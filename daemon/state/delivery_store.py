@@ -7,8 +7,9 @@ first_change and first_commit (see `reserve` and `settle`) and raises the revisi
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -20,16 +21,20 @@ from daemon.mapping.rows import StoredRow
 from daemon.settings import Postgres
 from daemon.state.database import AsyncCursor, Row, async_transaction, exact_json
 from daemon.state.delivery_records import (
+    Asked,
     Counts,
     Drift,
     DueOrder,
     Freshness,
+    Hold,
     Holder,
     Judgement,
     Lease,
     LedgerEntry,
     OpenRequest,
     Outgoing,
+    Parked,
+    Placed,
     Settlement,
     Standing,
     array_bytes,
@@ -103,12 +108,14 @@ class PostgresDeliveryStore:
         async with self._led(lease) as cursor:
             await cursor.execute(_SQL["hold_inherited"], {**destination, "hold_secs": hold_secs})
             await cursor.execute(_SQL["open_requests"], destination)
-            requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3])) for row in await cursor.fetchall()]
+            requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in await cursor.fetchall()]
             await cursor.execute(_SQL["ledger"], destination)
             return requests, [LedgerEntry(*row) for row in await cursor.fetchall()]
 
     async def standing(self, destination: int) -> Standing:
-        return Standing(*(await self._all("standing", destination=destination))[0])
+        [row] = await self._all("standing", destination=destination)
+        *known, since, until, reached = row
+        return replace(Standing(*known), asked=None if since is None else Asked(Placed(since, until), reached))
 
     async def save_standing(self, lease: Lease, standing: Standing) -> None:
         async with self._led(lease) as cursor:
@@ -183,6 +190,10 @@ class PostgresDeliveryStore:
                 "read_at": [order.read_at for order in going],
                 "vendor_ids": [order.vendor_order_id for order in going],
                 "bodies": [zlib.compress(order.body, 1) for order in going],
+                "placed_at": [order.placed_at for order in going],
+                "body_bytes": [len(order.body) for order in going],
+                "zeros": [order.zero for order in going],
+                "zeroed": sum(order.zeroes for order in going),
             }
             await cursor.execute(_SQL["write_request"], values)
             if await cursor.fetchone() is None:
@@ -204,6 +215,7 @@ class PostgresDeliveryStore:
             "status": settlement.status,
             "error": _storable(settlement.error),
             "counts_secs": settlement.counts_secs,
+            "zeroed": settlement.zeroed,
         }
         async with self._led(lease) as cursor:
             await cursor.execute(_SQL["settle_request"], request)
@@ -227,6 +239,7 @@ class PostgresDeliveryStore:
                     "hold_secs": [order.hold_secs for order in orders],
                     "reasons": [order.reason for order in orders],
                     "details": [_storable(order.detail) for order in orders],
+                    "zeroed_before": [order.zeroed_before for order in orders],
                 },
             )
             return [Freshness(row[0], row[2], row[3]) for row in await cursor.fetchall() if row[1] == "accepted"]
@@ -247,6 +260,9 @@ class PostgresDeliveryStore:
                     "recheck_secs": [one.recheck_secs for one in given],
                     "quarantines": [one.quarantine for one in given],
                     "attempts": [one.attempt for one in given],
+                    "parked": [one.parked for one in given],
+                    "placed_at": [one.placed_at for one in given],
+                    "body_bytes": [one.body_bytes for one in given],
                 },
             )
             return [row[0] for row in await cursor.fetchall()]
@@ -279,17 +295,42 @@ class PostgresDeliveryStore:
             return Drift({"missing": missing, "extra": extra, "different": different}, at)
         return None
 
+    async def release_parked(self, lease: Lease, hold: Hold, placed: Placed, limit: int) -> list[str]:
+        page = {
+            "destination": lease.destination,
+            "hold": hold.value,
+            "since": placed.since,
+            "until": placed.until,
+            "limit": limit,
+        }
+        async with self._led(lease) as cursor:
+            await cursor.execute(_SQL["release_parked"], page)
+            released = sorted(await cursor.fetchall())
+            if released and hold is Hold.BACKFILL:
+                await cursor.execute(_SQL["remember_reached"], {**page, "reached": released[-1][2]})
+            return [row[1] for row in released]
+
     async def counts(self, destination: int) -> Counts:
         orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
         oldest: dict[int, float] = {}
-        for lane, in_flight, quarantined, waiting, owed, age in await self._all("counts", destination=destination):
+        waits = 0.0
+        for lane, in_flight, quarantined, waiting, owed, age, waited in await self._all(
+            "counts", destination=destination
+        ):
             orders["in_flight"] += in_flight
             orders["quarantined"] += quarantined
             orders["waiting"] += waiting
             orders["owed_backfill" if lane else "owed_live"] += owed
             oldest[lane] = max(age or 0.0, 0.0)
+            waits = max(waits, waited or 0.0)
         [(orders["held"],)] = await self._all("count_held", destination=destination)
-        return Counts(orders, oldest)
+        [ages] = await self._all("hold_ages", destination=destination)
+        named = zip(("paused", "halted", "gate"), ages, strict=True)
+        return Counts(orders, oldest, {"waiting": waits, **{name: max(age or 0.0, 0.0) for name, age in named}})
+
+    async def parked(self, destination: int) -> Mapping[Hold, Parked]:
+        rows = await self._all("parked", destination=destination)
+        return {Hold(hold): Parked(orders, size, max(age, 0.0)) for hold, orders, size, age in rows}
 
 
 def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tuple[str, str, str]]) -> None:

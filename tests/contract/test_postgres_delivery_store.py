@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -12,8 +14,10 @@ from delivery_store_suite import URL, VERSION, DeliveryStoreSuite, Play, Scenari
 from fixtures.postgres import Database
 
 from daemon.mapping.rows import StoredRow
+from daemon.settings import Postgres
+from daemon.state import steer
 from daemon.state.database import async_pool
-from daemon.state.delivery_records import Fate
+from daemon.state.delivery_records import Fate, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.queries import queries
 
@@ -27,14 +31,17 @@ on conflict (destination, order_key) do update set revision = o.revision + 1, du
 
 LOOK = """
 select revision, settled_revision, request_id, digest, ever_attempted, first_change is not null as first_change,
-       not_before > clock_timestamp() as held, hold, quarantine_revision, attempts, send_alone, voided, vendor_order_id
+       not_before > clock_timestamp() as held, hold, parked_revision, body_bytes, zeroed,
+       extract(epoch from placed_at)::float8 as placed_at, quarantine_revision, attempts, send_alone, voided,
+       vendor_order_id
 from order_sync where destination = %s and order_key = %s
 """
 
 
 class PostgresWorld(World):
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, settings: Postgres) -> None:
         self.connection = connection
+        self.settings = settings
         connection.execute("set search_path to order_sync")
         for source in ("orders", "lines", "customers"):
             connection.execute("insert into source (name) values (%s)", [source])
@@ -51,7 +58,23 @@ class PostgresWorld(World):
         )
 
     def pause(self) -> None:
-        self.connection.execute("update destination set paused = true where id = %s", [self.destination])
+        assert steer.pause(self.settings, ["d"], "alice") == ["d"]
+
+    def resume(self) -> None:
+        assert steer.resume(self.settings, ["d"], "alice") == ["d"]
+
+    def ask(self, placed: Placed | None) -> None:
+        if placed is None:
+            assert steer.stop_backfill(self.settings, ["d"], "alice") == ["d"]
+        else:
+            since, until = (
+                None if math.isinf(at) else datetime.fromtimestamp(at, UTC) for at in (placed.since, placed.until)
+            )
+            assert steer.ask_backfill(self.settings, ["d"], since, until, "alice") == ["d"]
+
+    def decide_guarded(self, *keys: str, release: bool) -> None:
+        decide = steer.release_guarded if release else steer.discard_guarded
+        decide(self.settings, keys, ["d"], "alice")
 
     def gate(self, *, closed: bool) -> None:
         self.connection.execute(
@@ -87,7 +110,7 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
         def run(scenario: Scenario) -> None:
             async def whole() -> None:
                 async with async_pool(database.settings) as pool:
-                    world = PostgresWorld(connection)
+                    world = PostgresWorld(connection, database.settings)
                     world.store = PostgresDeliveryStore(pool, database.settings)
                     world.destination = await world.store.register("d", URL, "c")
                     await scenario(world)
@@ -117,6 +140,10 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
                 "read_at": [due.read_at],
                 "vendor_ids": ["V-1"],
                 "bodies": [b""],
+                "placed_at": [0.0],
+                "body_bytes": [2],
+                "zeros": [False],
+                "zeroed": 0,
             }
             with database.connect() as writer:
                 writer.execute("set search_path to order_sync")
@@ -135,30 +162,50 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
         play(scenario)
 
     def test_claim_reads_the_due_index_alone(self, play: Play) -> None:
-        """Finding 1000 due orders among 50,000 clean ones touches the partial index and those orders, no more."""
+        """Finding 1000 due orders among 25,000 clean and 25,000 parked ones touches its index and those alone."""
 
         async def scenario(world: World) -> None:
             assert isinstance(world, PostgresWorld)
             connection = world.connection
             connection.execute(
-                "insert into order_sync (destination, order_key, lane, last_change, due_at, settled_revision)"
-                " select %s, i::text, 0, now(), now() - interval '1 minute', case when i %% 51 = 0 then 0 else 1 end"
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, settled_revision,"
+                " parked_revision, hold, placed_at) select %s, i::text, 0, now(), now() - interval '1 minute',"
+                " case when i %% 51 <= 25 then 0 else 1 end, case when i %% 51 between 1 and 25 then 1 end,"
+                " case when i %% 51 between 1 and 25 then 'backfill' end, to_timestamp(i)"
                 " from generate_series(1, 51000) i",
                 [world.destination],
             )
             connection.execute("analyze order_sync")
             parameters = {"destination": world.destination, "lane": 0, "busy": ["51", "102"], "limit": 1000}
-            plan = connection.execute(
-                "explain (analyze, buffers, format json) " + queries("delivery.sql")["due"], parameters
-            ).fetchone()
-            assert plan is not None
-            text = json.dumps(plan[0])
-            assert "order_sync_due" in text
-            scanned = {node["Relation Name"] for node in _nodes(plan[0][0]["Plan"]) if node["Node Type"] == "Seq Scan"}
+            nodes = _plan(connection, "due", parameters)
+            assert any(node.get("Index Name") == "order_sync_due" for node in nodes)
+            scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
             assert scanned <= {"kafka_position"}  # a row per partition
-            removed = [node.get("Rows Removed by Filter", 0) for node in _nodes(plan[0][0]["Plan"])]
-            assert sum(removed) <= 2  # the busy ones
+            assert sum(node.get("Rows Removed by Filter", 0) for node in nodes) <= 2  # the busy ones
             assert len(await world.due(limit=1000)) == 1000
+
+        play(scenario)
+
+    def test_release_reads_one_page_of_the_parked_index(self, play: Play) -> None:
+        """The oldest thousand among 50,000 parked orders are found without reading or sorting the others."""
+
+        async def scenario(world: World) -> None:
+            assert isinstance(world, PostgresWorld)
+            connection = world.connection
+            connection.execute(
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, parked_revision, hold,"
+                " placed_at) select %s, i::text, 1, now(), now(), 1, 'backfill', to_timestamp(60000 - i)"
+                " from generate_series(1, 50000) i",
+                [world.destination],
+            )
+            connection.execute("analyze order_sync")
+            page = {"destination": world.destination, "hold": "backfill", "since": 20000.0, "until": math.inf}
+            nodes = _plan(connection, "release_parked", {**page, "limit": 1000})
+            [scan] = [node for node in nodes if node.get("Index Name") == "order_sync_parked"]
+            assert scan["Actual Rows"] <= 1001
+            lease = await world.lead()
+            keys = await world.store.release_parked(lease, Hold.BACKFILL, Placed(since=20000.0), 1000)
+            assert keys == [str(number) for number in range(40000, 39000, -1)]
 
         play(scenario)
 
@@ -171,6 +218,15 @@ async def _until_waited_for(connection: psycopg.Connection) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("nobody waits")
+
+
+def _plan(connection: psycopg.Connection, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of the plan by which a statement was carried out; it changes nothing."""
+    text = "explain (analyze, format json) " + queries("delivery.sql")[statement]
+    with connection.transaction(force_rollback=True):
+        found = connection.execute(text, parameters).fetchone()
+    assert found is not None
+    return _nodes(found[0][0]["Plan"])
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

@@ -365,7 +365,9 @@ def test_requests_left_open_are_held_for_the_fence_on_the_leaders_own_clock() ->
 def test_orders_of_one_vendor_id_never_share_the_line() -> None:
     """Two orders that claim one id at the API are not in flight together, in one request or in two."""
     state = core.start(chosen(requests_in_flight=4), Standing(), [], [], 0.0)
-    twins = tuple(Item(DueOrder(key, 0, 1, 0.0), Document("same", b"{}", b""), 0.0) for key in ("1", "2"))
+    twins = tuple(
+        Item(DueOrder(key, 0, 1, 0.0), Document("same", b"{}", b"", 0.0, zero=False), 0.0) for key in ("1", "2")
+    )
     state, (fetch,) = core.step(state, Tick(), 0.0)
     assert isinstance(fetch, Fetch)
     state, _ = core.step(state, Fetched(fetch, twins), 0.0)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,8 +27,8 @@ from daemon.demo.stack import PostgresAt, PostgresServer
 from daemon.errors import OrderSyncError
 from daemon.mapping.rows import StoredRow
 from daemon.settings import Postgres
-from daemon.state import database
-from daemon.state.delivery_records import DeliveryState, Hold
+from daemon.state import database, steer
+from daemon.state.delivery_records import DeliveryState, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.memory_delivery import NEVER, OrderRecord
 from daemon.state.migrate import migrate
@@ -54,7 +56,8 @@ on conflict (source, key) do update set root = excluded.root, columns = excluded
 
 RECORDS = """
 select order_key, lane, revision, settled_revision, request_id, attempts, quarantine_revision, quarantine_reason,
-       mapping_version, hold, last_attempted, last_accepted
+       mapping_version, hold, last_attempted, last_accepted, parked_revision, zeroed,
+       extract(epoch from placed_at)::float8 as placed_at
 from order_sync where %(keys)s::text[] is null or order_key = any(%(keys)s::text[])
 """
 
@@ -195,6 +198,9 @@ class PostgresState:
                 hold=row["hold"] and Hold(row["hold"]),
                 last_attempted=row["last_attempted"],
                 last_accepted=row["last_accepted"],
+                parked_revision=row["parked_revision"],
+                placed_at=row["placed_at"],
+                zeroed=row["zeroed"],
             )
             for row in found
         }
@@ -210,6 +216,23 @@ class PostgresState:
             " on conflict (origin) do update set target_until = excluded.target_until",
             "infinity" if closed else None,
         )
+
+    def pause(self, *, paused: bool) -> None:
+        change = steer.pause if paused else steer.resume
+        change(self._settings, ["d"], "operator")
+
+    def ask(self, placed: Placed | None) -> None:
+        if placed is None:
+            steer.stop_backfill(self._settings, ["d"], "operator")
+        else:
+            since, until = (
+                None if math.isinf(at) else datetime.fromtimestamp(at, UTC) for at in (placed.since, placed.until)
+            )
+            steer.ask_backfill(self._settings, ["d"], since, until, "operator")
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        decide = steer.release_guarded if release else steer.discard_guarded
+        decide(self._settings, list(keys), ["d"], "operator")
 
     def put_in_force(self, version: str) -> None:
         self._one("update mapping_in_force set version = %s", version)

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +95,7 @@ class Truth:
     """One order as the shop knows it. `touches` are the times of its changes."""
 
     key: str
+    placed_at: str = "2026-03-01T08:00:00Z"
     status: str = "paid"
     total: int = 1
     sku: str = "S"
@@ -143,11 +145,19 @@ class Shop:
         self.write(order, Lane.LIVE)
         return key
 
-    def add(self, key: str, lane: Lane, *, total: int = 1) -> None:
-        """A plain new order, or a plain change of one that is there."""
+    def add(self, key: str, lane: Lane, *, total: int = 1, placed_at: float | None = None) -> None:
+        """A plain new order, or a plain change of one that is there. `placed_at` is epoch seconds."""
         order = self.orders.setdefault(key, Truth(key))
+        if placed_at is not None:
+            order.placed_at = datetime.fromtimestamp(placed_at, UTC).isoformat(timespec="seconds")
         self._apply(order, None)
         order.total = total
+        self.write(order, lane)
+
+    def lose(self, key: str, kind: Fault, lane: Lane) -> None:
+        """An order is gone, in one of the ways there are."""
+        order = self.orders[key]
+        self._apply(order, kind)
         self.write(order, lane)
 
     def _apply(self, order: Truth, kind: Fault | None) -> None:
@@ -218,7 +228,7 @@ class Shop:
             "number": f"A-{order.key}",
             "status": order.status,
             "customer_id": int(order.customer),
-            "placed_at": "2026-03-01T08:00:00Z",
+            "placed_at": order.placed_at,
             "currency": "EUR",
             "total": order.total,
         }

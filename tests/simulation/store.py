@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from daemon.errors import OrderSyncError, StateContended, StateUnavailable
 from daemon.mapping.rows import StoredRow
-from daemon.state.delivery_records import DeliveryState
+from daemon.state.delivery_records import DeliveryState, Placed
 from daemon.state.memory_delivery import MemoryDeliveryStore, OrderRecord
 from daemon.state.schedule import Lane
 from simulation.climate import OF_STORE_CALL, Climate, Fault
@@ -60,6 +60,18 @@ class State(Protocol):
 
     def put_in_force(self, version: str) -> None:
         """Another mapping."""
+        ...
+
+    def pause(self, *, paused: bool) -> None:
+        """An operator pauses delivery, or resumes it."""
+        ...
+
+    def ask(self, placed: Placed | None) -> None:
+        """An operator asks for old orders, or for none any more."""
+        ...
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        """An operator releases or discards guarded orders."""
         ...
 
     def finish(self, process: Process, name: str, arguments: tuple[Any, ...]) -> None:
@@ -116,6 +128,16 @@ class MemoryState:
     def put_in_force(self, version: str) -> None:
         self.store.mapping_in_force = version
 
+    def pause(self, *, paused: bool) -> None:
+        self.store.pause(1, paused=paused)
+
+    def ask(self, placed: Placed | None) -> None:
+        self.store.ask(1, placed)
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        decide = self.store.release_guarded if release else self.store.discard_guarded
+        decide(1, keys)
+
     def finish(self, process: Process, name: str, arguments: tuple[Any, ...]) -> None:
         with suppress(OrderSyncError):
             _at_once(getattr(SeenStore(self.store, process), name)(*arguments))
@@ -167,6 +189,11 @@ class SeenStore:
         held = await self._store.judge(lease, given, mapping_version)
         self._process.oracle.judged(self._process, given, frozenset(held))
         return held
+
+    async def release_parked(self, lease: Any, hold: Any, placed: Any, limit: int) -> list[str]:
+        keys = await self._store.release_parked(lease, hold, placed, limit)
+        self._process.oracle.released(self._process, hold, placed, keys)
+        return keys
 
     async def reopen(self, destination: int, keys: Any, hold_secs: float) -> None:
         await self._store.reopen(destination, keys, hold_secs)
