@@ -228,6 +228,7 @@ def test_stopped_backfill_sends_no_more(rig: Rig, sandbox: RunningSandbox) -> No
     run(scenario())
 
 
+@pytest.mark.timeout(600)  # 10,000 orders, sent one by one through the sandbox's checks
 def test_mass_of_deletes_zeroes_no_more_than_the_guard_lets_pass(rig: Rig, sandbox: RunningSandbox) -> None:
     """10,000 orders deleted in one go: 200 are zeroed, the others wait for a person, who lets some go and keeps others.
 
