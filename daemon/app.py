@@ -223,7 +223,7 @@ def _watch(parts: Parts, ingest: IngestLoop | None, role: str) -> int:
             log.error("cannot catch up: delivery is stopped", destinations=blocked)
             return 1
         counts = _counts([*owed, *({**record, "state": "held"} for record in held)], parts.settings)
-        if not any(counts.get(state) for state in ("owed", "in_flight", "asked")):
+        if not counts.get("owed") and not counts.get("in_flight"):
             log.info("caught up", **counts)
             return 3 if counts else 0
     return 1
@@ -237,12 +237,13 @@ def _stopped(settings: Settings, record: Record) -> str | None:
 
 
 def _counts(owed: list[Record], settings: Settings) -> dict[str, int]:
-    """Orders of our destinations by state; what a shadow that is over left behind is still to be released."""
+    """Orders of our destinations by state. Where delivery is on, what a shadow left and what was asked for comes yet."""
     counts: dict[str, int] = {}
     for record in owed:
         destination = settings.destinations.get(record["destination"])
         if destination is not None:
-            state = "owed" if record["state"] == "shadow" and destination.delivery == "on" else record["state"]
+            coming = ("shadow", "asked") if destination.delivery == "on" else ()
+            state = "owed" if record["state"] in coming else record["state"]
             counts[state] = counts.get(state, 0) + record["orders"]
     return counts
 

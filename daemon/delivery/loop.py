@@ -433,6 +433,8 @@ class DeliveryLoop:
 
     async def _release(self) -> bool:
         """Let go, page by page: what another mapping or mode held back, then what was asked for of the backfill."""
+        if self._draining:
+            return False
         if self._releasing:
             if not await self._releasing[0]():
                 self._releasing.pop(0)

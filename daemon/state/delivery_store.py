@@ -330,7 +330,7 @@ class PostgresDeliveryStore:
 
     async def parked(self, destination: int) -> Mapping[Hold, Parked]:
         rows = await self._all("parked", destination=destination)
-        return {Hold(hold): Parked(orders, size, max(age, 0.0)) for hold, orders, size, age in rows}
+        return {Hold(hold): Parked(orders, size, max(age or 0.0, 0.0)) for hold, orders, size, age in rows}
 
 
 def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tuple[str, str, str]]) -> None:
