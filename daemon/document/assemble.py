@@ -21,7 +21,8 @@ from daemon.document.outcome import (
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
-from daemon.mapping.model import ListRule, Mapping
+from daemon.mapping.model import MAX_OFFSET, ListRule, Mapping
+from daemon.mapping.operators import is_missing
 from daemon.mapping.rows import StoredRow, targets
 
 Values = dict[str, Any]
@@ -94,7 +95,7 @@ class Assembler:
         values = self._values(frame, problems)
         if not problems and not values["products"] and not final:
             return Waiting(WaitingReason.NO_PRODUCTS, f"{mapping.root} {graph.root.key if graph.root else ''}")
-        normaliser = Normaliser(mapping.time_of_purchase_offset_secs)
+        normaliser = Normaliser(self._offset(frame, problems))
         order = normaliser.order(values)
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}
@@ -104,6 +105,23 @@ class Assembler:
             return Invalid(tuple(problems))
         oddities = [*normaliser.oddities, *(Oddity.LOOKUP_MISSING for _ in graph.missing)]
         return Ready(document_of(order), tuple(oddities))
+
+    def _offset(self, frame: Values, problems: list[str]) -> int:
+        """Seconds to add to `time_of_purchase`: a function of the order, never of now, so that it never flips back."""
+        expression = self._mapping.time_of_purchase_offset_secs
+        if expression is None:
+            return 0
+        try:
+            value = expression.evaluate(frame)
+        except Fault as fault:
+            problems.append(str(fault))
+            return 0
+        if is_missing(value):
+            return 0
+        if type(value) is not int or abs(value) > MAX_OFFSET:
+            problems.append(f"{expression.label}: must be whole seconds, at most {MAX_OFFSET} either way")
+            return 0
+        return value
 
     def _values(self, frame: Values, problems: list[str]) -> Values:
         """The value of every rule; faults are collected, so that one look shows them all."""
@@ -150,7 +168,7 @@ def _loop(rule: ListRule, depth: int, frame: Values, made: list[Values]) -> None
         values = expression.evaluate(frame)
         if not isinstance(values, list | tuple):
             fault = Fault("`for` needs a list; null is none, write (x or [])")
-            fault.where = f"{expression.place}: {expression.attribute}: {expression.text}"
+            fault.where = expression.label
             raise fault
         for value in values:
             frame[name] = value

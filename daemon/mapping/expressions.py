@@ -19,7 +19,19 @@ from daemon.mapping import operators
 from daemon.mapping.faults import Fault, Mistake, near
 from daemon.mapping.functions import FUNCTIONS, Function, Shares
 from daemon.mapping.graph import Empty, Row, RowList
-from daemon.mapping.kinds import ANY, VALUE, Kind, ListKind, RowKind, SharesKind, ValueKind, item_kind, join_kinds
+from daemon.mapping.kinds import (
+    ANY,
+    VALUE,
+    GroupKind,
+    Kind,
+    ListKind,
+    RowKind,
+    SharesKind,
+    ValueKind,
+    item_kind,
+    join_kinds,
+    kind_of,
+)
 from daemon.mapping.place import Place
 from daemon.mapping.syntax import parse_expression
 
@@ -31,6 +43,10 @@ Run: TypeAlias = Callable[[Frame], Any]
 
 class Schema(Protocol):
     """What is declared about sources; compiling an expression asks it and records what it touches."""
+
+    @property
+    def constants(self) -> Dict[str, Any]:
+        """The values of the names under `constants:`."""
 
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`. Raises Mistake where a derived column or relation would need itself."""
@@ -58,17 +74,18 @@ class Expression:
             return self.run(frame)
         except Fault as fault:
             if fault.where is None:
-                fault.where = self._place
+                fault.where = self.label
             else:
                 fault.needed_by = self.attribute
             raise
         except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             failure = Fault(f"cannot be worked out for these values ({type(error).__name__})")
-            failure.where = self._place
+            failure.where = self.label
             raise failure from error
 
     @property
-    def _place(self) -> str:
+    def label(self) -> str:
+        """Place, attribute and text, as errors name the expression."""
         return f"{self.place}: {self.attribute}: {' '.join(self.text.split())}"
 
 
@@ -135,7 +152,11 @@ class _Compiler:
         if name not in self._names:
             if name in FUNCTIONS:
                 raise Mistake(f"`{name}` is a function; call it: {name}(...)")
-            raise Mistake(f"unknown name `{name}`; {near(name, [*self._names, 'none', 'true', 'false'])}")
+            if name in self._schema.constants:
+                constant = self._schema.constants[name]
+                return (lambda _: constant), kind_of(constant)
+            known = [*self._names, *self._schema.constants, "none", "true", "false"]
+            raise Mistake(f"unknown name `{name}`; {near(name, known)}")
         return (lambda frame: frame[name]), self._names[name]
 
     def _binary(self, node: nodes.BinExpr) -> Compiled:
@@ -236,6 +257,10 @@ class _Compiler:
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
             raise Mistake(f"`.{name}` after a column or a value, which has no parts; {self._navigable(node.node)}")
+        if isinstance(kind, GroupKind):
+            if name not in ("key", "rows"):
+                raise Mistake(f"`.{name}` of a group; a group has `.key` and `.rows`")
+            return (lambda frame: base(frame)[name]), kind.key if name == "key" else kind.rows
         return (lambda frame: _member(base(frame), name)), ANY
 
     def _navigable(self, node: nodes.Node) -> str:

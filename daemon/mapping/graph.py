@@ -280,11 +280,14 @@ def _path(text: str) -> tuple[str, ...]:
 
 
 def read_path(row: Any, path: str) -> Any:
-    """The value at `a.b.c`, starting from a row. Null-safe over missing hops."""
+    """The value at `a.b.c`, starting from a row or an object of parsed JSON. Null-safe over missing hops."""
     for name in _path(path):
         if row is None:
             return None
-        if not isinstance(row, Row | Empty):
-            raise Fault(f"`{path}` starts from a row; what is before `.{name}` is none")
-        row = row.attribute(name)
+        if isinstance(row, dict):
+            row = row.get(name)
+        elif isinstance(row, Row | Empty):
+            row = row.attribute(name)
+        else:
+            raise Fault(f"`{path}` starts from a row or an object; what is before `.{name}` is none")
     return row

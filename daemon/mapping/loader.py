@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping as Dict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -21,19 +22,21 @@ from daemon.mapping.derive import (
     unreached,
 )
 from daemon.mapping.document_section import DocumentReader
-from daemon.mapping.draft import read_modes, read_source
+from daemon.mapping.draft import check_name, read_modes, read_source
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import Fault, near
+from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.kinds import Kind
-from daemon.mapping.model import ENGINE, DestinationRule, Mapping, One, OnGone, SourceMap
+from daemon.mapping.model import ENGINE, MAX_OFFSET, DestinationRule, Mapping, One, OnGone, SourceMap
 from daemon.mapping.schema import SchemaBuilder
 from daemon.mapping.structure import ConnectorModes, Link
-from daemon.mapping.tree import Problems, Section, Table, plain, read_tree
+from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
 
 _TOP = (
     "version",
     "debezium",
     "root",
+    "constants",
     "sources",
     "when",
     "void",
@@ -44,7 +47,7 @@ _TOP = (
     "time_of_purchase_offset_secs",
     "document",
 )
-_MAX_OFFSET = 86_400
+_FAILED = object()
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -94,12 +97,14 @@ class _Loader:
         }
         schema = SchemaBuilder(drafts, sources, root, self._problems)
         self._note_columns(drafts, schema)
+        self._constants(schema)
         schema.compile_all()
         self._defaults(drafts, sources, schema)
         names = schema.row_names(root)
         when = self._condition("when", schema)
         void = self._condition("void", schema)
         destinations = self._destinations(schema, names)
+        offset = self._offset(schema)
         rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
         self._dropped(drafts, schema)
         if len(self._problems):
@@ -116,8 +121,8 @@ class _Loader:
             void_tag=top.text("void_tag") or "Cancelled",
             on_delete=OnGone(top.choice("on_delete", ("keep", "void"), "keep")),
             on_leave=OnGone(top.choice("on_leave", ("keep", "void"), "void")),
-            time_of_purchase_offset_secs=self._offset(),
             destinations=destinations,
+            time_of_purchase_offset_secs=offset,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
         )
@@ -167,16 +172,33 @@ class _Loader:
                     if match.my is not None:
                         schema.use_column(name, match.my, relation.place)
 
+    def _constants(self, schema: SchemaBuilder) -> None:
+        for name, text in self._top.texts("constants"):
+            path = f"constants.{name}"
+            if name in FUNCTIONS or name in schema.row_names(self._top.text("root") or ""):
+                self._problems.add(text.place, path, f"`{name}` has a meaning already; choose another name")
+            elif check_name(name, text.place, path, self._problems):
+                value = self._evaluated(text, path, schema)
+                if value is not _FAILED:
+                    schema.constants[name] = value
+
+    def _evaluated(self, text: Scalar, path: str, schema: SchemaBuilder) -> Any:
+        """The value of an expression that reads no row; _FAILED where it has none, which is noted."""
+        expression = schema.expression(text, path, {})
+        if expression is None:
+            return _FAILED
+        try:
+            return expression.evaluate({})
+        except Fault as fault:
+            self._problems.add(text.place, path, f"{text.text}: {fault.what}")
+            return _FAILED
+
     def _defaults(self, drafts: Drafts, sources: dict[str, SourceMap], schema: SchemaBuilder) -> None:
         for name, draft in drafts.items():
             for column, text in draft.defaults.items():
-                expression = schema.expression(text, f"sources.{name}.defaults.{column}", {})
-                if expression is None:
-                    continue
-                try:
-                    sources[name].defaults[column] = expression.evaluate({})
-                except Fault as fault:
-                    self._problems.add(text.place, f"sources.{name}.defaults.{column}", f"{text.text}: {fault.what}")
+                value = self._evaluated(text, f"sources.{name}.defaults.{column}", schema)
+                if value is not _FAILED:
+                    sources[name].defaults[column] = value
 
     def _condition(self, key: str, schema: SchemaBuilder) -> Expression | None:
         scalar = self._top.scalar(key)
@@ -207,14 +229,16 @@ class _Loader:
                         f"`{column}` is used in line {used.line}; do not drop it, or do not use it",
                     )
 
-    def _offset(self) -> int:
-        text = self._top.text("time_of_purchase_offset_secs")
-        if text is None:
-            return 0
-        if not text.removeprefix("-").isdigit() or abs(int(text)) > _MAX_OFFSET:
-            self._top.wrong("time_of_purchase_offset_secs", f"must be whole seconds, at most {_MAX_OFFSET} either way")
-            return 0
-        return int(text)
+    def _offset(self, schema: SchemaBuilder) -> Expression | None:
+        """Seconds as an expression over the order. A bare number is checked here, a value when an order is seen."""
+        key = "time_of_purchase_offset_secs"
+        expression = self._condition(key, schema)
+        text = expression.text.strip() if expression else ""
+        if text.lstrip("-").replace(".", "").isdigit() and (
+            not text.lstrip("-").isdigit() or abs(int(text)) > MAX_OFFSET
+        ):
+            self._top.wrong(key, f"must be whole seconds, at most {MAX_OFFSET} either way")
+        return expression
 
     def _version(self) -> str:
         content = orjson.dumps([ENGINE, plain(self._table)])

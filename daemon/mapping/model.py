@@ -14,8 +14,12 @@ from daemon.mapping.faults import near
 from daemon.mapping.place import Place
 from daemon.mapping.structure import Link, Structure
 
-ENGINE = 1
+ENGINE = 2
 """Raised when the engine makes other bytes of the same rows and mapping; part of every mapping's version."""
+
+
+MAX_OFFSET = 86_400
+"""Seconds by which `time_of_purchase` may be moved, either way."""
 
 
 class OnGone(StrEnum):
@@ -118,8 +122,8 @@ class Mapping:
     void_tag: str = "Cancelled"
     on_delete: OnGone = OnGone.KEEP
     on_leave: OnGone = OnGone.VOID
-    time_of_purchase_offset_secs: int = 0
     destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
+    time_of_purchase_offset_secs: Expression | None = None
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
     followed: frozenset[tuple[str, str]] = (
         frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from dataclasses import replace
+from typing import Any
 
 from daemon.mapping.derive import Drafts
 from daemon.mapping.expressions import Expression, compile_expression
@@ -27,6 +28,7 @@ class SchemaBuilder:
         self._problems = problems
         self._done: dict[tuple[str, str], Kind] = {}
         self._busy: list[tuple[str, str]] = []
+        self.constants: dict[str, Any] = {}  # by name; filled before anything else is compiled
         self.columns: dict[str, dict[str, Place]] = {name: {} for name in drafts}
         self.followed: set[tuple[str, str]] = set()
 

@@ -396,6 +396,36 @@ def test_optional_attributes(tmp_path: Path) -> None:
     assert "variant_name" not in order["products"][0]
 
 
+OFFSETS = {
+    "text(90)": "must be whole seconds, at most 86400 either way",
+    "1.5 if true else 0": "must be whole seconds",
+    "total(order.lines, 'quantity') * 86400": "must be whole seconds",
+    "order.lines + 1": "`+` needs numbers",
+}
+
+
+def test_time_offset_by_order(tmp_path: Path) -> None:
+    """The offset is an expression over the order: web orders alone are moved, null moves nothing."""
+    text = "120 if order.status == 'paid' else none"
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\ntime_of_purchase_offset_secs: {text}"))
+    times = []
+    for status in ("paid", "open"):
+        rows = [order_row(status=status), *shop_rows()[1:]]
+        times.append(order_of(assemble(mapping, rows))["time_of_purchase"])
+    assert times == ["2026-03-01T08:01:10.123Z", "2026-03-01T07:59:10.123Z"]
+
+
+@pytest.mark.parametrize("text", list(OFFSETS))
+def test_an_offset_that_is_none(tmp_path: Path, text: str) -> None:
+    """Whatever is no whole number of seconds makes the order invalid, with the place in the mapping."""
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\ntime_of_purchase_offset_secs: {text}"))
+    outcome = assemble(mapping, shop_rows())
+    assert isinstance(outcome, Invalid)
+    (problem,) = outcome.problems
+    assert "time_of_purchase_offset_secs" in problem
+    assert OFFSETS[text] in problem
+
+
 def test_only_live_rows_of_the_order_count(shop: Mapping) -> None:
     """A deleted line is gone; a row whose root is another order, or not known yet, is none of this order's."""
     rows = shop_rows()

@@ -206,6 +206,19 @@ MISTAKES = {
     ),
     "choice": ("root: orders", "root: orders\non_delete: drop", "4:1: on_delete: must be one of keep, void"),
     "offset": ("root: orders", "root: orders\ntime_of_purchase_offset_secs: 1.5", "must be whole seconds"),
+    "constant name": ("root: orders", "root: orders\nconstants: {order: 1}", "`order` has a meaning already"),
+    "constant of nothing": ("root: orders", "root: orders\nconstants: {x: row.a}", "unknown name `row`"),
+    "constant that fails": (
+        "root: orders",
+        "root: orders\nconstants: {x: 1 / 0}",
+        "constants.x: 1 / 0: division by zero",
+    ),
+    "part of a group": (
+        "tax: order.tax",
+        "tax: first(group(order.lines, 'sku')).row",
+        "a group has `.key` and `.rows`",
+    ),
+    "grouped by nothing": ("tax: order.tax", "tax: len(group(order.lines, 'variant.titl.x'))", "comes after something"),
     "loop name": (
         "{l: order.lines}",
         "{first: order.lines}",
