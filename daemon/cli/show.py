@@ -21,7 +21,7 @@ from daemon.document.assemble import Assembler
 from daemon.document.outcome import Deleted, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
 from daemon.errors import MappingError
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state import reads
 from daemon.state.database import Cursor
 from daemon.state.delivery_records import Hold
@@ -74,13 +74,13 @@ def assembled(
     """The order as it would be sent now, and the rows it looks up; what has not arrived makes it wait."""
     assembler = Assembler(mapping, destination)
     looked_up: list[StoredRow] = []
-    asked: set[tuple[str, str]] = set()
+    asked: set[Wanted] = set()
     for _ in range(HOPS):
         wanted = assembler.needs([*rows, *looked_up]) - asked
         if not wanted:
             break
         asked |= wanted
-        looked_up += reads.rows_by_key(cursor, wanted)
+        looked_up += reads.rows_at(cursor, wanted)
     return assembler.assemble(order_key, [*rows, *looked_up]), looked_up
 
 

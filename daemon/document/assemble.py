@@ -23,7 +23,7 @@ from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
 from daemon.mapping.model import MAX_OFFSET, ListRule, Mapping
 from daemon.mapping.operators import is_missing
-from daemon.mapping.rows import StoredRow, targets
+from daemon.mapping.rows import StoredRow, Wanted, targets
 
 Values = dict[str, Any]
 
@@ -42,20 +42,33 @@ class Assembler:
             name: tuple(one for one in source.one.values() if (name, one.name) in mapping.followed)
             for name, source in mapping.sources.items()
         }
+        self._below = {
+            name: tuple(
+                (many.target, many.below)
+                for many in source.many.values()
+                if many.below is not None and (name, many.name) in mapping.followed
+            )
+            for name, source in mapping.sources.items()
+        }
 
-    def needs(self, rows: Iterable[StoredRow]) -> set[tuple[str, str]]:
-        """(source, key) of the looked-up rows that the document may read and that are not among `rows`.
+    def needs(self, rows: Iterable[StoredRow]) -> set[Wanted]:
+        """The shared rows that the document may read, but for those by key that are among `rows`.
 
-        The caller fetches them and asks again with all rows, until nothing is left but keys it has asked for before:
+        The caller fetches them and asks again with all rows, until nothing is left but what it has asked for before:
         those rows are absent.
         """
-        wanted: set[tuple[str, str]] = set()
-        have: set[tuple[str, str]] = set()
+        wanted: set[Wanted] = set()
+        have: set[Wanted] = set()
         for row in rows:
-            have.add((row.source, row.key))
+            have.add(Wanted(row.source, row.key))
             followed = self._followed.get(row.source)
             if followed:
-                wanted.update(targets(followed, self._mapping.sources[row.source].defaults, row))
+                names = targets(followed, self._mapping.sources[row.source].defaults, row)
+                wanted.update(Wanted(source, key) for source, key in names)
+            if not row.deleted:
+                wanted.update(
+                    Wanted(source, f"{p}{row.key}", below=True) for source, p in self._below.get(row.source, ())
+                )
         return wanted - have
 
     def assemble(self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False) -> Outcome:

@@ -10,7 +10,7 @@ from daemon.mapping.column_types import check_type
 from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.model import Match
 from daemon.mapping.place import Place
-from daemon.mapping.structure import ConnectorModes
+from daemon.mapping.structure import FIXED, ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, Tree
 
 _MODES: dict[str, tuple[str, ...]] = {
@@ -32,6 +32,7 @@ _ADDED_FIELD = re.compile(r"\w+(?:\.\w+)?(?::[^,:]+)?")
 _SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
 _ONE_KEYS = ("source", "match", "on_change", "required")
 _MANY_KEYS = ("source", "match", "where", "sort")
+_OF_ORDER = "order."
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 RESERVED = frozenset({"row", "order", "none", "true", "false", "and", "or", "not", "in", "is", "if", "else"})
 
@@ -211,10 +212,17 @@ def _matches(section: Section) -> list[Match]:
     found = []
     for their, mine in section.texts("match"):
         text = mine.text.strip()
+        path = f"{section.path}.match.{their}"
         if not text:
-            section.problems.add(mine.place, f"{section.path}.match.{their}", "is empty; name my column or =constant")
-        elif text.startswith("="):
+            section.problems.add(mine.place, path, "is empty; name my column or =constant")
+        elif their.startswith(FIXED):
+            found.append(Match(None, text, their[1:]))
+        elif text.startswith(FIXED):
             found.append(Match(their, None, text[1:]))
+        elif text.startswith(_OF_ORDER):
+            found.append(Match(their, text.removeprefix(_OF_ORDER), of_order=True))
         else:
             found.append(Match(their, text))
+        if text.startswith(FIXED) and their.startswith(FIXED):
+            section.problems.add(mine.place, path, "holds two constants against each other; name a column on one side")
     return found

@@ -12,8 +12,10 @@ import orjson
 from daemon.errors import MappingError
 from daemon.mapping.derive import (
     Drafts,
+    Owners,
     build_structure,
     find_owners,
+    find_shared_owners,
     infer_keys,
     known_targets,
     look_up_link,
@@ -29,7 +31,7 @@ from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.kinds import Kind
 from daemon.mapping.model import ENGINE, MAX_OFFSET, DestinationRule, Mapping, One, OnGone, SourceMap
 from daemon.mapping.schema import SchemaBuilder
-from daemon.mapping.structure import ConnectorModes, Link
+from daemon.mapping.structure import ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
 
 _TOP = (
@@ -84,14 +86,19 @@ class _Loader:
         if root not in drafts:
             top.wrong("root", f"unknown source `{root}`; {near(root, drafts)}")
             return None
-        owners, ones = self._relations(drafts, root)
+        owners, shared, ones = self._relations(drafts, root)
         sources = {
             name: SourceMap(
                 name=name,
                 key=draft.key or None,
+                shared=name != root and name not in owners,
                 names=frozenset([*draft.relations, *draft.lets]),
                 one={one.name: one for one in ones[name]},
-                many={relation.name: many_relation(relation) for relation in draft.relations.values() if relation.many},
+                many={
+                    relation.name: many_relation(relation, shared)
+                    for relation in draft.relations.values()
+                    if relation.many
+                },
             )
             for name, draft in drafts.items()
         }
@@ -112,7 +119,7 @@ class _Loader:
         return Mapping(
             path=str(self._path),
             version=self._version(),
-            structure=build_structure(drafts, root, owners, ones),
+            structure=build_structure(drafts, root, owners, shared, ones),
             root=root,
             sources=sources,
             document=rules,
@@ -144,11 +151,12 @@ class _Loader:
                 )
         return drafts
 
-    def _relations(self, drafts: Drafts, root: str) -> tuple[dict[str, Link], dict[str, list[One]]]:
+    def _relations(self, drafts: Drafts, root: str) -> tuple[Owners, Owners, dict[str, list[One]]]:
         known_targets(drafts, self._problems)
         infer_keys(drafts, self._problems)
         owners = find_owners(drafts, root, self._problems)
         own = {root, *owners}
+        shared = find_shared_owners(drafts, own, self._problems)
         ones: dict[str, list[One]] = {name: [] for name in drafts}
         for name, draft in drafts.items():
             for relation in draft.relations.values():
@@ -160,7 +168,7 @@ class _Loader:
                 f"sources.{draft.name}",
                 f"no relation leads here from {root}; relate it to another source or remove it",
             )
-        return owners, ones
+        return owners, shared, ones
 
     def _note_columns(self, drafts: Drafts, schema: SchemaBuilder) -> None:
         for name, draft in drafts.items():
@@ -168,9 +176,11 @@ class _Loader:
                 schema.use_column(name, column, draft.key_place)
             for relation in draft.relations.values():
                 for match in relation.match:
-                    schema.use_column(relation.target, match.their, relation.place)
+                    if match.their is not None:
+                        schema.use_column(relation.target, match.their, relation.place)
                     if match.my is not None:
-                        schema.use_column(name, match.my, relation.place)
+                        mine = self._top.text("root") or "" if match.of_order else name
+                        schema.use_column(mine, match.my, relation.place)
 
     def _constants(self, schema: SchemaBuilder) -> None:
         for name, text in self._top.texts("constants"):

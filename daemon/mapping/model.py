@@ -31,11 +31,20 @@ class OnGone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`their` column of the target equals `my` column of this row, or the constant."""
+    """`their` column of the target equals `my` column of this row (or of the order's own row), or the constant.
 
-    their: str
+    Without `their`, `my` column equals the constant: else the row has no such relation.
+    """
+
+    their: str | None
     my: str | None
     constant: str | None = None
+    of_order: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Whether it holds a column of this row against one of the target."""
+        return self.their is not None and self.my is not None and not self.of_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,10 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A to-many relation within the order's own rows."""
+    """A to-many relation within the order's own rows; among shared rows where `below` is set.
+
+    `below` then stands before this row's key in what its rows name as the row that they hang below.
+    """
 
     name: str
     source: str
@@ -71,6 +83,7 @@ class Many:
     place: Place
     where: Expression | None = None
     sort: tuple[SortKey, ...] = ()
+    below: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class SourceMap:
 
     name: str
     key: tuple[str, ...] | None
+    shared: bool = False
     names: frozenset[str] = frozenset()  # of relations and derived columns: as attributes they hide columns
     one: Dict[str, One] = field(default_factory=dict)
     many: dict[str, Many] = field(default_factory=dict)
@@ -125,9 +139,7 @@ class Mapping:
     destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
     time_of_purchase_offset_secs: Expression | None = None
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
-    followed: frozenset[tuple[str, str]] = (
-        frozenset()
-    )  # (source, relation) of the to-one relations that expressions use
+    followed: frozenset[tuple[str, str]] = frozenset()  # (source, relation) of the relations that expressions use
 
     def columns_used(self) -> Dict[str, Dict[str, Place]]:
         """The columns of each source that keys, relations and expressions name, with the first place that does."""

@@ -51,8 +51,9 @@ class SchemaBuilder:
         if name not in draft.lets and name not in draft.relations:
             return self.column(source, name, place)
         relation = draft.relations.get(name)
-        if relation is not None and not relation.many:
+        if relation is not None:
             self.followed.add((source, name))
+        if relation is not None and not relation.many:
             return RowKind(relation.target)
         return self._compiled(source, name)
 

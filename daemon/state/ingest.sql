@@ -238,9 +238,9 @@ returning n.source, n.key, n.root, n.deleted
 -- Rows that hang below another owned row take its root, once that is known.
 update source_row c
 set root = p.root, moved_from = c.root
-from unnest(%(source)b::smallint[], %(key)b::text[], %(owner)b::smallint[]) as s (source, key, owner)
-join source_row k on k.source = s.source and k.key = s.key
-join source_row p on p.source = s.owner and p.key = k.parent
+from unnest(%(source)b::smallint[], %(key)b::text[], %(owner)b::smallint[], %(prefix)b::text[]) as s (source, key, owner, prefix)
+join source_row k on k.source = s.source and k.key = s.key and starts_with(k.parent, s.prefix)
+join source_row p on p.source = s.owner and p.key = substr(k.parent, length(s.prefix) + 1)
 where c.source = s.source and c.key = s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
 
@@ -248,10 +248,17 @@ returning c.source, c.key, c.root, c.moved_from
 -- Rows that waited for one of these parents, or moved with it.
 update source_row c
 set root = p.root, moved_from = c.root
-from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[]) as s (child, source, key)
+from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[], %(prefix)b::text[]) as s (child, source, key, prefix)
 join source_row p on p.source = s.source and p.key = s.key
-where c.source = s.child and c.parent = s.key and p.root is not null and c.root is distinct from p.root
+where c.source = s.child and c.parent = s.prefix || s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
+
+-- name: parents
+-- What these rows hang below.
+select r.source, r.key, r.parent
+from unnest(%(source)b::smallint[], %(key)b::text[]) as s (source, key)
+join source_row r on r.source = s.source and r.key = s.key
+where r.parent is not null
 
 -- name: rows_to_relink
 select key, columns::text, deleted from source_row where source = %(source)s and key > %(after)s order by key limit %(limit)s

@@ -124,17 +124,24 @@ where s.destination in (select id from destination)
 order by d.name, s.order_key
 
 -- name: rows_of_order
-select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
 from source_row r
 join source s on s.id = r.source
 where r.root = %(root)s
 order by r.source, r.key
 
 -- name: rows_by_key
-select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
 from unnest(%(sources)s::text[], %(keys)s::text[]) as wanted (source, key)
 join source s on s.name = wanted.source
 join source_row r on r.source = s.id and r.key = wanted.key
+order by r.source, r.key
+
+-- name: rows_below
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
+from unnest(%(sources)s::text[], %(keys)s::text[]) as wanted (source, parent)
+join source s on s.name = wanted.source
+join source_row r on r.source = s.id and r.parent = wanted.parent
 order by r.source, r.key
 
 -- name: source_number

@@ -24,7 +24,7 @@ from daemon.document.outcome import (
     WaitingReason,
 )
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def test_needs_names_what_is_not_there_yet(shop: Mapping) -> None:
     assembler = Assembler(shop)
     rows = shop_rows()
     assert assembler.needs(rows[:3]) == {
-        ("customers", "7"),
-        ("addresses", "9"),
-        ("variants", "S11"),
-        ("variants", "S12"),
+        Wanted("customers", "7"),
+        Wanted("addresses", "9"),
+        Wanted("variants", "S11"),
+        Wanted("variants", "S12"),
     }
-    assert assembler.needs(rows) == {("variants", "S12")}
+    assert assembler.needs(rows) == {Wanted("variants", "S12")}
     assert assembler.needs([order_row(customer_id=None, address_id=None)]) == set()
     assert assembler.needs([replace(rows[0], deleted=True)]) == set()
 
@@ -91,7 +91,7 @@ def test_needs_names_what_is_not_there_yet(shop: Mapping) -> None:
 def test_needs_passes_over_unread_relations(tmp_path: Path) -> None:
     """A relation that no expression follows is not fetched."""
     mapping = load(tmp_path, SHOP, ("coalesce(l.variant.title, l.title)", "l.title"))
-    assert Assembler(mapping).needs(shop_rows()[:2]) == {("customers", "7"), ("addresses", "9")}
+    assert Assembler(mapping).needs(shop_rows()[:2]) == {Wanted("customers", "7"), Wanted("addresses", "9")}
 
 
 # unknown is not null

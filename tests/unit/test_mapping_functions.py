@@ -273,12 +273,9 @@ def test_functions_over_rows(tmp_path: Path, text: str) -> None:
 
 def test_constants(tmp_path: Path) -> None:
     """Names for sets of states and the like, known in every expression."""
+    lines = ["constants:", "  placed: \"['paid', 'shipped']\"", "  fee: dec('1.50')", "  over: placed + ['done']"]
     changes = (
-        (
-            "root: orders",
-            "constants:\n  placed: \"['paid', 'shipped']\"\n  fee: dec('1.50')\n"
-            "  over: placed + ['done']\nroot: orders",
-        ),
+        ("root: orders", "\n".join([*lines, "root: orders"])),
         ("where: row.status == 'done'", "where: row.status in over"),
         ("order_id: order.number", "order_id: order.status in placed and fee * 2 == 3"),
     )
