@@ -108,7 +108,7 @@ class Assembler:
         values = self._values(frame, problems)
         if not problems and not values["products"] and not final:
             return Waiting(WaitingReason.NO_PRODUCTS, f"{mapping.root} {graph.root.key if graph.root else ''}")
-        normaliser = Normaliser(self._offset(frame, problems))
+        normaliser = Normaliser(self._offset(frame, problems), mapping.policies)
         order = normaliser.order(values)
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}

@@ -23,6 +23,7 @@ VE:VEN VG:VGB VI:VIR VN:VNM VU:VUT WF:WLF WS:WSM YE:YEM YT:MYT ZA:ZAF ZM:ZMB ZW:
 """
 
 ALPHA3_BY_ALPHA2 = dict(pair.split(":") for pair in _CODES.split())
+ALPHA2_BY_ALPHA3 = {alpha3: alpha2 for alpha2, alpha3 in ALPHA3_BY_ALPHA2.items()}
 ALPHA3 = frozenset(ALPHA3_BY_ALPHA2.values())
 """All 249 codes match the published pattern; XKX (Kosovo) and retired codes do not."""
 

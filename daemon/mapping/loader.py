@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from daemon.errors import MappingError
+from daemon.mapping.countries import ALPHA3_BY_ALPHA2
 from daemon.mapping.derive import (
     Drafts,
     Owners,
@@ -29,7 +30,18 @@ from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import Fault, near
 from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.kinds import Kind
-from daemon.mapping.model import ENGINE, MAX_OFFSET, DestinationRule, Mapping, One, OnGone, SourceMap
+from daemon.mapping.model import (
+    ENGINE,
+    MAX_OFFSET,
+    SHIPPING_COUNTRY,
+    DestinationRule,
+    Mapping,
+    One,
+    OnGone,
+    Policies,
+    SourceMap,
+    Unplaced,
+)
 from daemon.mapping.schema import SchemaBuilder
 from daemon.mapping.structure import ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
@@ -47,6 +59,10 @@ _TOP = (
     "on_leave",
     "destinations",
     "time_of_purchase_offset_secs",
+    "refund_without_product",
+    "merge_products",
+    "merge_refunds",
+    "phone_default_region",
     "document",
 )
 _FAILED = object()
@@ -112,6 +128,7 @@ class _Loader:
         void = self._condition("void", schema)
         destinations = self._destinations(schema, names)
         offset = self._offset(schema)
+        policies = self._policies()
         rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
         self._dropped(drafts, schema)
         if len(self._problems):
@@ -130,6 +147,7 @@ class _Loader:
             on_leave=OnGone(top.choice("on_leave", ("keep", "void"), "void")),
             destinations=destinations,
             time_of_purchase_offset_secs=offset,
+            policies=policies,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
         )
@@ -249,6 +267,18 @@ class _Loader:
         ):
             self._top.wrong(key, f"must be whole seconds, at most {MAX_OFFSET} either way")
         return expression
+
+    def _policies(self) -> Policies:
+        top, default = self._top, Policies()
+        region = top.text("phone_default_region") or default.phone_default_region
+        if region != SHIPPING_COUNTRY and region not in ALPHA3_BY_ALPHA2:
+            top.wrong("phone_default_region", f"must be {SHIPPING_COUNTRY}, or an alpha-2 country code such as US")
+        return Policies(
+            Unplaced(top.choice("refund_without_product", tuple(Unplaced), default.refund_without_product)),
+            top.choice("merge_products", ("variant", "id"), default.merge_products),
+            top.choice("merge_refunds", ("event", "product"), default.merge_refunds),
+            region,
+        )
 
     def _version(self) -> str:
         content = orjson.dumps([ENGINE, plain(self._table)])

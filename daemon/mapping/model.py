@@ -22,6 +22,27 @@ MAX_OFFSET = 86_400
 """Seconds by which `time_of_purchase` may be moved, either way."""
 
 
+class Unplaced(StrEnum):
+    """What becomes of a refund that names no product: the API has no place for it."""
+
+    SPREAD = "spread"  # over the products that the same refund names, else over all of the order, pro rata
+    LARGEST_LINE = "largest_line"
+    DROP = "drop"
+
+
+SHIPPING_COUNTRY = "shipping_country"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the engine does the same way for every order; the keys of the mapping file that are named like these."""
+
+    refund_without_product: Unplaced = Unplaced.SPREAD
+    merge_products: str = "variant"  # variant: one line for each product and variant; id: one for each product
+    merge_refunds: str = "event"  # event: one row for each product and time; product: one with the latest time
+    phone_default_region: str = "US"  # alpha-2, or SHIPPING_COUNTRY
+
+
 class OnGone(StrEnum):
     """What becomes of a sent order that is deleted, or no longer eligible."""
 
@@ -138,6 +159,7 @@ class Mapping:
     on_leave: OnGone = OnGone.VOID
     destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
     time_of_purchase_offset_secs: Expression | None = None
+    policies: Policies = Policies()
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
     followed: frozenset[tuple[str, str]] = frozenset()  # (source, relation) of the relations that expressions use
 

@@ -21,6 +21,13 @@ def first(rows: Any) -> Any:
     return rows.empty if isinstance(rows, RowList) else None
 
 
+@register("rest", kind=lambda kinds: kinds[0])
+def rest(rows: Any) -> Any:
+    """the list without its first item"""
+    items = items_of(rows, "rest(list)")[1:]
+    return RowList(items, rows.empty) if isinstance(rows, RowList) else list(items)
+
+
 def _column_kind(kinds: list[Kind]) -> Kind:
     return ListKind(kinds[1])
 

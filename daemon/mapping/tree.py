@@ -72,7 +72,7 @@ def read_tree(path: Path, problems: Problems) -> Table:
     except UnicodeDecodeError as error:
         raise MappingError([f"{path}: is not UTF-8; save it as UTF-8"]) from error
     try:
-        root = YAML(typ="rt", pure=True).compose(text)
+        root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name, 1, 1)

@@ -16,6 +16,7 @@ from daemon.document.lines import settle_refunds
 from daemon.document.order import canonical, document_of, validate, void_document
 from daemon.document.outcome import Invalid, Oddity, Ready
 from daemon.mapping.currencies import exact_sum, quantum, round_to, shares
+from daemon.mapping.model import Policies
 from daemon.mapping.rows import StoredRow
 
 AMOUNTS = st.decimals(-1_000_000, 1_000_000, places=4)
@@ -126,8 +127,8 @@ def test_settled_refunds_are_stable(rows: list[dict[str, Any]]) -> None:
         {"id": "B", "quantity": Decimal(9), "price": Decimal(3)},
     ]
     first_oddities: list[Oddity] = []
-    once = settle_refunds([dict(row) for row in rows], products, 2, first_oddities)
-    twice = settle_refunds([dict(row) for row in once], products, 2, [])
+    once = settle_refunds([dict(row) for row in rows], products, 2, Policies(), first_oddities)
+    twice = settle_refunds([dict(row) for row in once], products, 2, Policies(), [])
     assert once == twice
     keys = [(row["product_id"], row["refund_made_at"]) for row in once]
     assert len(keys) == len(set(keys))

@@ -23,6 +23,7 @@ from daemon.document.outcome import (
     Waiting,
     WaitingReason,
 )
+from daemon.mapping.identity import sha256_hex
 from daemon.mapping.model import Mapping
 from daemon.mapping.rows import StoredRow, Wanted
 
@@ -267,6 +268,98 @@ def test_a_refund_without_product_is_spread(shop: Mapping) -> None:
         ("S12", 0, Decimal("3.33")),
     ]
     assert oddities(outcome) == [Oddity.REFUND_SPREAD]
+
+
+def partial_refund(extra: str) -> list[StoredRow]:
+    """A refund of 15.00 for one piece of S12, and shipping in the same refund that belongs to no line."""
+    shipping = {"id": 6, "order_id": 1, "status": "done", "amount": Decimal(extra), "done_at": "2026-03-02T07:00:00Z"}
+    return [*shop_rows(), *refund_rows("15.00", [(12, 1)]), StoredRow("refunds", "6", "1", shipping)]
+
+
+def test_a_rest_goes_to_the_products_of_the_same_refund(shop: Mapping) -> None:
+    """What a refund pays besides its lines (shipping, goodwill) is spread over the products that it names."""
+    outcome = assemble(shop, partial_refund("4.99"))
+    (row,) = order_of(outcome)["refunds"]
+    assert (row["product_id"], row["quantity"], row["refund_amount"]) == ("S12", 1, Decimal("19.99"))
+    assert oddities(outcome) == [Oddity.REFUND_SPREAD]
+
+
+POLICIES = [
+    ("largest_line", [("S12", 0, Decimal("5.00"))], Oddity.REFUND_SPREAD),
+    ("drop", [], Oddity.REFUND_DROPPED),
+]
+
+
+@pytest.mark.parametrize(("policy", "expected", "oddity"), POLICIES)
+def test_a_refund_without_product_as_the_mapping_says(
+    tmp_path: Path, policy: str, expected: list[Any], oddity: Oddity
+) -> None:
+    """All of it onto the line that cost most, or left out and counted."""
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\nrefund_without_product: {policy}"))
+    outcome = assemble(mapping, shop_rows() + refund_rows("5.00", []))
+    refunds = order_of(outcome)["refunds"]
+    assert [(row["product_id"], row["quantity"], row["refund_amount"]) for row in refunds] == expected
+    assert oddities(outcome) == [oddity]
+
+
+def test_one_refund_row_per_product(tmp_path: Path) -> None:
+    """For a server that takes each product once: amounts and pieces add up, the latest time stays."""
+    mapping = load(tmp_path, SHOP, ("root: orders", "root: orders\nmerge_refunds: product"))
+    later = {"id": 6, "order_id": 1, "status": "done", "amount": Decimal(8), "done_at": "2026-03-02T07:00:00.500Z"}
+    line = {"id": 70, "refund_id": 6, "line_id": 12, "quantity": 1}
+    rows = [*shop_rows(), *refund_rows("10.00", [(12, 1)])]
+    rows += [StoredRow("refunds", "6", "1", later), StoredRow("refund_lines", "70", "1", line)]
+    (row,) = order_of(assemble(mapping, rows))["refunds"]
+    assert row == {
+        "product_id": "S12",
+        "quantity": 2,
+        "refund_amount": 18,
+        "refund_cost": 18,
+        "refund_made_at": "2026-03-02T07:00:00.500Z",
+    }
+
+
+def test_one_line_per_product(tmp_path: Path) -> None:
+    """Variants under one product id are several lines, counted; or one, and their refunds one row."""
+    variants = ("      id: l.sku\n", "      id: \"'P'\"\n      variant_id: l.sku\n")
+    refunds = ("product_id: rl.line.sku", "product_id: \"'P'\"\n        variant_id: rl.line.sku")
+    rows = shop_rows() + refund_rows("6.00", [(11, 1), (12, 1)])
+    apart = assemble(load(tmp_path, SHOP, variants, refunds), rows)
+    assert [item["variant_id"] for item in order_of(apart)["products"]] == ["S11", "S12"]
+    assert oddities(apart) == [Oddity.PRODUCT_REPEATED]
+    merged = assemble(
+        load(tmp_path, SHOP, variants, refunds, ("root: orders", "root: orders\nmerge_products: id")), rows
+    )
+    (item,) = order_of(merged)["products"]
+    assert (item["id"], item["variant_id"], item["quantity"], item["price"]) == ("P", "S11", 3, 10)
+    (refund,) = order_of(merged)["refunds"]
+    assert (refund["variant_id"], refund["quantity"], refund["refund_amount"]) == ("S11", 2, 6)
+    assert oddities(merged) == [Oddity.PRODUCTS_MERGED]
+
+
+def test_more_refunded_than_paid(shop: Mapping) -> None:
+    """The money stays as it is, and the order is counted."""
+    outcome = assemble(shop, shop_rows() + refund_rows("99.00", [(11, 1)]))
+    assert order_of(outcome)["refunds"][0]["refund_amount"] == 99
+    assert oddities(outcome) == [Oddity.REFUND_EXCEEDS_TOTAL]
+
+
+@pytest.mark.parametrize(
+    ("region", "country", "expected"),
+    [("US", "GBR", None), ("GB", "USA", True), ("shipping_country", "GBR", True), ("shipping_country", "USA", None)],
+)
+def test_phone_region(tmp_path: Path, region: str, country: str, expected: object) -> None:
+    """A national number is read as from the US, from another country, or from where the order is shipped to."""
+    changes = (
+        ("customer_phone_number:", "hashed_customer_phone_number:"),
+        ("root: orders", f"root: orders\nphone_default_region: {region}"),
+    )
+    rows = changed(shop_rows(), "customers", "7", phone="020 7946 0958")
+    rows = changed(rows, "addresses", "9", country=country)
+    outcome = assemble(load(tmp_path, SHOP, *changes), rows)
+    sent = order_of(outcome).get("hashed_customer_phone_number")
+    assert sent == (sha256_hex("+442079460958") if expected else None)
+    assert (Oddity.PHONE_DROPPED in oddities(outcome)) is (expected is None)
 
 
 def test_tiny_refunds_leave_no_empty_rows(shop: Mapping) -> None:
