@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
+from daemon.cli.context import ConfigOption, JsonOption, RevealOption, mapping_from, settings_from
 from daemon.cli.cure import Cure, cures, wanted_rows
 from daemon.cli.mask import masked
 from daemon.cli.output import cell, json_text, print_json, print_line, print_table
@@ -34,9 +34,7 @@ HOPS = 20  # look-ups of look-ups; a mapping has a handful
 def show(
     order: Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's key in the OMS, or its id at the API.")],
     config: ConfigOption = None,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show personal values (names, addresses, mail, phone, IP) too.")
-    ] = False,
+    reveal: RevealOption = False,
     json: JsonOption = False,
 ) -> None:
     """One order: what holds it, its rows, the document as it would be now and as last accepted, its requests."""

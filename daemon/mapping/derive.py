@@ -206,8 +206,10 @@ def one_relation(relation: RelationDraft, link: Link | None) -> One:
     )
 
 
-def build_structure(drafts: Drafts, root: str, owners: Owners, shared: Owners, ones: dict[str, list[One]]) -> Structure:
-    """The structure that ingest and state work by."""
+def build_structure(
+    drafts: Drafts, root: str, owners: Owners, shared: Owners, ones: dict[str, list[One]], phone_region: str
+) -> Structure:
+    """The structure that ingest and state work by. Phone numbers that are hashed are read as from `phone_region`."""
     sources = {}
     for name, draft in drafts.items():
         above = tuple(owners.get(name, shared.get(name, [])))
@@ -224,6 +226,12 @@ def build_structure(drafts: Drafts, root: str, owners: Owners, shared: Owners, o
             key=draft.key or None,
             types=MappingProxyType(dict(draft.types)),
             drop=frozenset(draft.drop),
+            hashed=MappingProxyType(
+                {
+                    column: kind.text if kind.text == "email" else f"{kind.text} {phone_region}"
+                    for column, kind in draft.hashed.items()
+                }
+            ),
             modes=draft.modes,
             owners=above,
             refs=refs,

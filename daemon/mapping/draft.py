@@ -29,7 +29,7 @@ _MODES: dict[str, tuple[str, ...]] = {
 }
 _ADDED = ("add_fields", "add_headers")
 _ADDED_FIELD = re.compile(r"\w+(?:\.\w+)?(?::[^,:]+)?")
-_SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
+_SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "hash", "debezium", "defaults", "one", "many", "let")
 _ONE_KEYS = ("source", "match", "on_change", "required")
 _MANY_KEYS = ("source", "match", "where", "sort")
 _OF_ORDER = "order."
@@ -69,6 +69,7 @@ class SourceDraft:
     key_place: Place
     types: dict[str, str]
     drop: dict[str, Place]
+    hashed: dict[str, Scalar]
     modes: ConnectorModes
     defaults: dict[str, Scalar]
     required: bool = False
@@ -149,10 +150,12 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
         key_place=section.place_of("key"),
         types={column: text.text for column, text in types.items()},
         drop={scalar.text: scalar.place for scalar in section.scalars("drop")},
+        hashed=dict(section.texts("hash")),
         modes=read_modes(section, modes),
         defaults=dict(section.texts("defaults")),
         required=section.flag("required", default=False),
     )
+    _check_hashed(draft, path, problems)
     for many in (False, True):
         for relation, body, at in section.entries("many" if many else "one"):
             made = _relation(draft, relation, body, at, problems, many=many)
@@ -176,6 +179,18 @@ def _check_type(column: str, text: Scalar, path: str, problems: Problems) -> Non
         check_type(text.text)
     except ValueError as error:
         problems.add(text.place, f"{path}.types.{column}", str(error))
+
+
+def _check_hashed(draft: SourceDraft, path: str, problems: Problems) -> None:
+    for column, kind in draft.hashed.items():
+        if kind.text not in ("email", "phone"):
+            problems.add(kind.place, f"{path}.hash.{column}", "must be email or phone; other columns can be dropped")
+        if column in draft.key:
+            problems.add(
+                kind.place, f"{path}.hash.{column}", "is a key column; rows are found by it, so it stays plain"
+            )
+        if column in draft.drop:
+            problems.add(kind.place, f"{path}.hash.{column}", "is dropped too; take it out of `drop` or out of `hash`")
 
 
 def _relation(

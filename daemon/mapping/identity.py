@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from collections.abc import Callable
+from functools import partial
 
 import phonenumbers
 
@@ -85,6 +87,12 @@ def hashed_phone(text: str, region: str = "US") -> str | None:
         return text
     number = normalise_phone(text, region)
     return None if number is None else sha256_hex(number)
+
+
+def hasher(what: str) -> Callable[[str], str | None]:
+    """What hashes a column on its way in; `what` as `Source.hashed` says it. None of what cannot be hashed is kept."""
+    kind, _, region = what.partition(" ")
+    return hashed_email if kind == "email" else partial(hashed_phone, region=region)
 
 
 def is_email(text: str) -> bool:

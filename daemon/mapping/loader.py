@@ -131,12 +131,13 @@ class _Loader:
         policies = self._policies()
         rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
         self._dropped(drafts, schema)
+        self._hashed_phones(drafts, policies)
         if len(self._problems):
             return None
         return Mapping(
             path=str(self._path),
             version=self._version(),
-            structure=build_structure(drafts, root, owners, shared, ones),
+            structure=build_structure(drafts, root, owners, shared, ones, policies.phone_default_region),
             root=root,
             sources=sources,
             document=rules,
@@ -255,6 +256,19 @@ class _Loader:
                         place,
                         f"sources.{name}.drop",
                         f"`{column}` is used in line {used.line}; do not drop it, or do not use it",
+                    )
+
+    def _hashed_phones(self, drafts: Drafts, policies: Policies) -> None:
+        if policies.phone_default_region != SHIPPING_COUNTRY:
+            return
+        for name, draft in drafts.items():
+            for column, kind in draft.hashed.items():
+                if kind.text == "phone":
+                    self._problems.add(
+                        kind.place,
+                        f"sources.{name}.hash.{column}",
+                        "cannot be hashed by the order's country, which its row does not tell; name one country in"
+                        " phone_default_region",
                     )
 
     def _offset(self, schema: SchemaBuilder) -> Expression | None:

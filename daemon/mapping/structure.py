@@ -104,6 +104,8 @@ class Source:
     key: tuple[str, ...] | None = None  # None: the fields of the message key
     types: Dict[str, str] = field(default_factory=lambda: MappingProxyType({}))
     drop: frozenset[str] = frozenset()
+    hashed: Dict[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Columns that are stored as the hash the API takes: `email`, or `phone XX` with the country it is read in."""
     modes: ConnectorModes = ConnectorModes()
     owners: tuple[Link, ...] = ()
     refs: tuple[Link, ...] = ()
@@ -117,7 +119,8 @@ class Source:
 
     def values_version(self) -> str:
         """A digest of what makes the stored key and values of a row: after a change of it, rows must be read anew."""
-        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), self._modes()])
+        hashed = [sorted(self.hashed.items())] if self.hashed else []
+        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), self._modes(), *hashed])
 
     def _modes(self) -> list[tuple[str, Any]]:
         # Defaults are left out: a mode that a later release adds asks nobody to read rows anew.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -200,6 +201,7 @@ class PostgresIngestStore:
         self._names: dict[int, str] = {}
         self._destinations: list[int] = []
         self._structure: Structure | None = None
+        self._hashed: frozenset[str] = frozenset()
         self._followed: frozenset[str] = frozenset()
         self._below: dict[str, list[Step]] = {}
         self._above: dict[str, list[Step]] = {}
@@ -215,6 +217,7 @@ class PostgresIngestStore:
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
         """Learn the numbers of sources and destinations; the destinations must be registered already."""
         self._structure = structure
+        self._hashed = frozenset(source.name for source in structure.sources.values() if source.hashed)
         self._followed = frozenset(link.target for source in structure.sources.values() for link in source.refs)
         self._below, self._above, self._shared_above = {}, {}, {}
         for step in structure.steps(shared=False):
@@ -322,6 +325,7 @@ class PostgresIngestStore:
         of the resolved ones; one that a later change has overtaken is stale.
         """
         with self._transaction() as cursor:
+            cursor.execute(_SQL["resolve_digests"], {"ids": ids and list(ids)})
             cursor.execute(_SQL["rejects_to_retry"], {"after": after, "ids": ids and list(ids), "limit": limit})
             page = [(row[0], row[9], _message(row)) for row in cursor.fetchall()]
         result = FoldResult()
@@ -693,6 +697,12 @@ class PostgresIngestStore:
         headers = [
             [name, None if value is None else base64.b64encode(value).decode()] for name, value in message.headers or ()
         ]
+        raw = {
+            "key": message.key,
+            "value": message.value,
+            "headers": orjson.dumps(headers).decode(),
+            "digest": None,
+        }
         return {
             "topic": message.topic,
             "topic_id": topic_id,
@@ -703,9 +713,7 @@ class PostgresIngestStore:
             "row_key": reject.key,
             "reason": str(reject.reason),
             "detail": reject.detail,
-            "key": message.key,
-            "value": message.value,
-            "headers": orjson.dumps(headers).decode(),
+            **(_digest_of(message) if reject.source in self._hashed else raw),
         }
 
     def _move(self, cursor: Cursor, moves: Sequence[Move], result: FoldResult) -> None:
@@ -746,6 +754,12 @@ def _message(row: Row) -> Message:
     _, topic, _, partition, offset, message_ms, key, value, headers, _ = row
     decoded = [(name, None if text is None else base64.b64decode(text)) for name, text in headers or ()]
     return Message(topic, partition, offset, message_ms, key, value, decoded)
+
+
+def _digest_of(message: Message) -> dict[str, Any]:
+    """What is kept of a message that may hold what must not rest here in plain: its bytes are still in Kafka."""
+    digest = hashlib.sha256(message.value or b"").digest()
+    return {"key": None, "value": None, "headers": None, "digest": digest}
 
 
 def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:

@@ -173,7 +173,7 @@ limit %(limit)s
 -- name: rejects
 -- Coordinates and reasons; the raw bytes are read one message at a time.
 select m.id, m.topic, m.partition, m."offset", s.name as source, m.row_key, m.reason, m.detail, m.rejected_at, m.resolved_at,
-       length(m.key) as key_bytes, length(m.value) as value_bytes
+       length(m.key) as key_bytes, length(m.value) as value_bytes, m.digest is not null as digest_only
 from rejected_message m
 left join source s on s.id = m.source
 where (m.resolved_at is null or %(resolved)s) and (%(topic)s::text is null or m.topic = %(topic)s)
@@ -182,7 +182,8 @@ limit %(limit)s
 
 -- name: reject
 select m.id, m.topic, m.topic_id, m.partition, m."offset", m.message_ms, s.name as source, m.row_key, m.reason, m.detail,
-       m.rejected_at, m.resolved_at, m.key, m.value, m.headers::text as headers
+       m.rejected_at, m.resolved_at, m.key, m.value, m.headers::text as headers,
+       encode(m.digest, 'hex') as value_sha256
 from rejected_message m
 left join source s on s.id = m.source
 where m.id = %(id)s

@@ -199,6 +199,18 @@ MISTAKES = {
     ),
     "repeated key": ("root: orders", "root: orders\nroot: orders", "stands twice here (first in line 3); keep one"),
     "dropped but used": ("topic: shop.lines", "topic: shop.lines\n    drop: [sku]", "`sku` is used in line"),
+    "hash": ("topic: shop.lines", "topic: shop.lines\n    hash: {title: name}", "hash.title: must be email or phone"),
+    "hashed key": ("topic: shop.lines", "topic: shop.lines\n    hash: {id: email}", "is a key column"),
+    "hashed and dropped": (
+        "topic: shop.lines",
+        "topic: shop.lines\n    hash: {x: email}\n    drop: [x]",
+        "is dropped too; take it out",
+    ),
+    "phone region": (
+        "root: orders",
+        "root: orders\nphone_default_region: usa",
+        "must be shipping_country, or an alpha-2",
+    ),
     "type": ("topic: shop.lines", "topic: shop.lines\n    types: {unit_price: numerc}", "did you mean"),
     "mode": (
         "root: orders",
@@ -292,3 +304,17 @@ def test_destinations_are_those_of_the_settings(tmp_path: Path) -> None:
         "mapping.yaml:6:3: destinations.uss: the settings have no such destination; did you mean `us`?",
         "mapping.yaml: destinations: us of the settings is not in here; write `us: {}` to send it all",
     ]
+
+
+def test_hashed_columns(tmp_path: Path) -> None:
+    """Which hash, and for phones as read from which country; a country that only the order tells comes too late."""
+    hash_phone = (
+        "topic: shop.customers, key: [id]",
+        "topic: shop.customers, key: [id], hash: {email: email, tel: phone}",
+    )
+    british = load(tmp_path, SHOP, hash_phone, ("root: orders", "root: orders\nphone_default_region: GB"))
+    assert british.structure.sources["customers"].hashed == {"email": "email", "tel": "phone GB"}
+    (problem,) = problems(
+        tmp_path, hash_phone, ("root: orders", "root: orders\nphone_default_region: shipping_country")
+    )
+    assert "sources.customers.hash.tel: cannot be hashed by the order's country" in problem
