@@ -18,6 +18,7 @@ from daemon.document.outcome import (
     Waiting,
     WaitingReason,
 )
+from daemon.mapping.attributes import ORDER
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
@@ -26,6 +27,8 @@ from daemon.mapping.operators import is_missing
 from daemon.mapping.rows import StoredRow, Wanted, targets
 
 Values = dict[str, Any]
+DERIVED = {f"{one.name}.{part.name}" for one in ORDER for part in one.parts if part.derived}
+"""What the engine fills in from another attribute, whose problems are its own."""
 
 
 class Assembler:
@@ -113,7 +116,8 @@ class Assembler:
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}
             found = [*normaliser.breaches, *(breach for breach in breaches(order) if breach.path not in seen)]
-            problems = [self._problem(breach) for breach in found]
+            told = [breach for breach in found if breach.attribute not in DERIVED or self._expression(breach.attribute)]
+            problems = [self._problem(breach) for breach in told or found]
         if problems:
             return Invalid(tuple(problems))
         oddities = [*normaliser.oddities, *(Oddity.LOOKUP_MISSING for _ in graph.missing)]

@@ -26,6 +26,7 @@ def known_targets(drafts: Drafts, problems: Problems) -> None:
                     f"unknown source `{relation.target}`; {near(relation.target, drafts)}",
                 )
                 del draft.relations[relation.name]
+                draft.broken.add(relation.name)
 
 
 def infer_keys(drafts: Drafts, problems: Problems) -> None:

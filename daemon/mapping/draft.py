@@ -74,6 +74,7 @@ class SourceDraft:
     defaults: dict[str, Scalar]
     required: bool = False
     relations: dict[str, RelationDraft] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)  # relations with a mistake: what is made of them is not told too
     lets: dict[str, Scalar] = field(default_factory=dict)
 
 
@@ -159,7 +160,9 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
     for many in (False, True):
         for relation, body, at in section.entries("many" if many else "one"):
             made = _relation(draft, relation, body, at, problems, many=many)
-            if made is not None:
+            if made is None:
+                draft.broken.add(relation)
+            else:
                 _add_name(draft, relation, at, made.path, problems)
                 draft.relations[relation] = made
     for derived, text in section.texts("let"):

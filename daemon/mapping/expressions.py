@@ -122,6 +122,9 @@ _REFUSED: dict[type[nodes.Node], str] = {
 }
 
 
+_NULLS = frozenset({"null", "nil", "undefined", "nothing"})
+
+
 class _Compiler:
     """Turns one syntax tree into closures over a frame, and finds out the kind of each value on the way."""
 
@@ -155,6 +158,8 @@ class _Compiler:
             if name in self._schema.constants:
                 constant = self._schema.constants[name]
                 return (lambda _: constant), kind_of(constant)
+            if name.lower() in _NULLS:
+                raise Mistake(f"unknown name `{name}`; null is written `none`")
             known = [*self._names, *self._schema.constants, "none", "true", "false"]
             raise Mistake(f"unknown name `{name}`; {near(name, known)}")
         return (lambda frame: frame[name]), self._names[name]
@@ -268,7 +273,11 @@ class _Compiler:
             _, kind = self.compile(node.node)
             if isinstance(kind, RowKind):
                 relations = self._schema.relations(kind.source)
-                return f"no relation `{node.attr}` is declared for {kind.source}; {near(node.attr, relations)}"
+                told = near(node.attr, relations).removesuffix("?")
+                return (
+                    f"no relation `{node.attr}` is declared for {kind.source}; {told}, or is it JSON text? then write"
+                    f" parse(....{node.attr})"
+                )
         return "for JSON text write parse(x)"
 
     def _getitem(self, node: nodes.Getitem) -> Compiled:

@@ -181,7 +181,8 @@ class _Loader:
             for relation in draft.relations.values():
                 if not relation.many:
                     ones[name].append(one_relation(relation, look_up_link(relation, drafts, own, self._problems)))
-        for draft in unreached(drafts, root):
+        broken = any(draft.broken for draft in drafts.values())
+        for draft in () if broken else unreached(drafts, root):
             self._problems.add(
                 draft.place,
                 f"sources.{draft.name}",

@@ -48,6 +48,8 @@ class SchemaBuilder:
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`: derived column, relation, else column."""
         draft = self._drafts[source]
+        if name in draft.broken:
+            return ANY
         if name not in draft.lets and name not in draft.relations:
             return self.column(source, name, place)
         relation = draft.relations.get(name)

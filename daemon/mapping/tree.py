@@ -78,6 +78,8 @@ def read_tree(path: Path, problems: Problems) -> Table:
         place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name, 1, 1)
         what = " ".join(str(part) for part in (error.context, error.problem) if part)
         hint = "quote an expression that holds `: `, ` #`, or that starts with a quote, bracket or brace"
+        if "\\t" in what:
+            hint = "indent with blanks instead of tabs"
         raise MappingError([f"{place}: is not YAML: {what}; {hint}"]) from error
     except YAMLError as error:
         raise MappingError([f"{path.name}: is not YAML: {' '.join(str(error).split())}"]) from error

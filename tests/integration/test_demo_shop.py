@@ -22,7 +22,7 @@ from daemon.document.assemble import Assembler
 from daemon.document.outcome import Ineligible, Ready, Voided
 from daemon.mapping.keys import row_key
 from daemon.mapping.loader import load_mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 
 ACTIONS = 1200
 KINDS = {
@@ -76,7 +76,7 @@ def test_mapping_and_truth_agree_on_every_order(empty_database: Database) -> Non
         tables = _rows(connection, list(mapping.sources))
         expected = expected_orders(connection)
         shared = {
-            (name, key): StoredRow(name, key, None, columns)
+            Wanted(name, key): StoredRow(name, key, None, columns)
             for name in ("customers", "addresses", "variants", "products")
             for key, columns in tables[name].items()
         }

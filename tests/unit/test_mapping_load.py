@@ -149,7 +149,8 @@ MISTAKES = {
         "coalesce(row.custmer.email,",
         (
             "18:14: sources.orders.let.email: coalesce(row.custmer.email, row.guest_email): `.email` after a column "
-            "or a value, which has no parts; no relation `custmer` is declared for orders; did you mean `customer`?"
+            "or a value, which has no parts; no relation `custmer` is declared for orders; did you mean `customer`, "
+            "or is it JSON text?"
         ),
     ),
     "unknown function": (
