@@ -113,6 +113,8 @@ class Assembler:
             return Waiting(WaitingReason.NO_PRODUCTS, f"{mapping.root} {graph.root.key if graph.root else ''}")
         normaliser = Normaliser(self._offset(frame, problems), mapping.policies)
         order = normaliser.order(values)
+        if not problems and not normaliser.breaches and mapping.hooks.after is not None:
+            order = mapping.hooks.finished(order, graph.order, graph.root.key if graph.root else "")
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}
             found = [*normaliser.breaches, *(breach for breach in breaches(order) if breach.path not in seen)]
@@ -157,10 +159,12 @@ class Assembler:
 
     def _problem(self, breach: Breach) -> str:
         """The breach with the place and the expression that made the value."""
+        hooks = self._mapping.hooks
+        what = breach.what if hooks.after is None else f"{breach.what}; it has passed `after` of {hooks.file}"
         expression = self._expression(breach.attribute)
         if expression is None:
-            return f"{breach.path}: {breach.what}"
-        return f"{expression.place}: {breach.path}: {' '.join(expression.text.split())}: {breach.what}"
+            return f"{breach.path}: {what}"
+        return f"{expression.place}: {breach.path}: {' '.join(expression.text.split())}: {what}"
 
     def _expression(self, attribute: str) -> Expression | None:
         name, _, part = attribute.partition(".")

@@ -13,7 +13,7 @@ from daemon.mapping.place import Place
 from daemon.mapping.structure import FIXED, ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, Tree
 
-_MODES: dict[str, tuple[str, ...]] = {
+MODES: dict[str, tuple[str, ...]] = {
     "decimal_handling_mode": ("precise", "double", "string"),
     "time_precision_mode": (
         "adaptive",
@@ -28,10 +28,11 @@ _MODES: dict[str, tuple[str, ...]] = {
     "bigint_unsigned_handling_mode": ("long", "precise"),
 }
 _ADDED = ("add_fields", "add_headers")
+MODE_KEYS = (*MODES, "unavailable_value_placeholder", "unwrapped", *_ADDED, *(f"{name}_prefix" for name in _ADDED))
 _ADDED_FIELD = re.compile(r"\w+(?:\.\w+)?(?::[^,:]+)?")
-_SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "hash", "debezium", "defaults", "one", "many", "let")
-_ONE_KEYS = ("source", "match", "on_change", "required")
-_MANY_KEYS = ("source", "match", "where", "sort")
+SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "hash", "debezium", "defaults", "one", "many", "let")
+ONE_KEYS = ("source", "match", "on_change", "required")
+MANY_KEYS = ("source", "match", "where", "sort")
 _OF_ORDER = "order."
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 RESERVED = frozenset({"row", "order", "none", "true", "false", "and", "or", "not", "in", "is", "if", "else"})
@@ -97,12 +98,9 @@ def read_modes(section: Section, base: ConnectorModes) -> ConnectorModes:
     if table is None:
         return base
     path = f"{section.path}.debezium" if section.path else "debezium"
-    prefixes = tuple(f"{name}_prefix" for name in _ADDED)
-    modes = Section(
-        table, path, section.problems, (*_MODES, "unavailable_value_placeholder", "unwrapped", *_ADDED, *prefixes)
-    )
+    modes = Section(table, path, section.problems, MODE_KEYS)
     changes: dict[str, Any] = {
-        name: modes.choice(name, choices, getattr(base, name)) for name, choices in _MODES.items()
+        name: modes.choice(name, choices, getattr(base, name)) for name, choices in MODES.items()
     }
     changes |= {name: _added(modes, name) or getattr(base, name) for name in _ADDED}
     changes |= {f"{name}_prefix": _prefix(modes, name, base, changes[name]) for name in _ADDED}
@@ -139,7 +137,7 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
     if not isinstance(tree, Table):
         problems.add(place, path, "must be a table of keys; `topic` is required")
         return None
-    section = Section(tree, path, problems, _SOURCE_KEYS)
+    section = Section(tree, path, problems, SOURCE_KEYS)
     types = dict(section.texts("types"))
     for column, text in types.items():
         _check_type(column, text, path, problems)
@@ -205,7 +203,7 @@ def _relation(
     if not isinstance(tree, Table):
         problems.add(place, path, "must be a table: {source: ..., match: {their column: my column}}")
         return None
-    section = Section(tree, path, problems, _MANY_KEYS if many else _ONE_KEYS)
+    section = Section(tree, path, problems, MANY_KEYS if many else ONE_KEYS)
     target = section.text("source", required=True)
     match = tuple(_matches(section))
     if not match:

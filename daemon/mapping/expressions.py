@@ -17,7 +17,7 @@ from jinja2 import nodes
 
 from daemon.mapping import operators
 from daemon.mapping.faults import Fault, Mistake, near
-from daemon.mapping.functions import FUNCTIONS, Function, Shares
+from daemon.mapping.functions import Function, Shares
 from daemon.mapping.graph import Empty, Row, RowList
 from daemon.mapping.kinds import (
     ANY,
@@ -47,6 +47,10 @@ class Schema(Protocol):
     @property
     def constants(self) -> Dict[str, Any]:
         """The values of the names under `constants:`."""
+
+    @property
+    def functions(self) -> Dict[str, Function]:
+        """The functions of the language, and those of the mapping's hooks."""
 
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`. Raises Mistake where a derived column or relation would need itself."""
@@ -153,7 +157,7 @@ class _Compiler:
     def _name(self, node: nodes.Name) -> Compiled:
         name = node.name
         if name not in self._names:
-            if name in FUNCTIONS:
+            if name in self._schema.functions:
                 raise Mistake(f"`{name}` is a function; call it: {name}(...)")
             if name in self._schema.constants:
                 constant = self._schema.constants[name]
@@ -298,9 +302,9 @@ class _Compiler:
         if not isinstance(node.node, nodes.Name):
             raise Mistake("only functions can be called, such as upper(x); values have no methods")
         name = node.node.name
-        function = FUNCTIONS.get(name)
+        function = self._schema.functions.get(name)
         if function is None:
-            raise Mistake(f"unknown function `{name}`; {near(name, FUNCTIONS)}")
+            raise Mistake(f"unknown function `{name}`; {near(name, self._schema.functions)}")
         if node.dyn_args is not None or node.dyn_kwargs is not None:
             raise Mistake("`*` and `**` in calls are not part of the language")
         kinds: list[Kind] = []

@@ -44,6 +44,10 @@ class Empty:
     def __bool__(self) -> bool:
         return False
 
+    def __getitem__(self, name: str) -> Any:
+        """`attribute`, as hooks write it."""
+        return self.attribute(name)
+
     def attribute(self, name: str) -> Any:
         """Null, an empty list, or a further empty row: whatever fits the name."""
         derived = self._source.let.get(name)
@@ -85,6 +89,10 @@ class Row:
         self._source = source
         self._graph = graph
         self._values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """`attribute`, as hooks write it: row["total"], row["customer"]["email"], row["lines"]."""
+        return self.attribute(name)
 
     def attribute(self, name: str) -> Any:
         """The derived column, relation or column of that name, in this order."""

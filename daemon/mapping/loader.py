@@ -27,8 +27,9 @@ from daemon.mapping.derive import (
 from daemon.mapping.document_section import DocumentReader
 from daemon.mapping.draft import check_name, read_modes, read_source
 from daemon.mapping.expressions import Expression
-from daemon.mapping.faults import Fault, near
+from daemon.mapping.faults import Fault, Mistake, near
 from daemon.mapping.functions import FUNCTIONS
+from daemon.mapping.hooks import Hooks, load_hooks
 from daemon.mapping.kinds import Kind
 from daemon.mapping.model import (
     ENGINE,
@@ -46,7 +47,7 @@ from daemon.mapping.schema import SchemaBuilder
 from daemon.mapping.structure import ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
 
-_TOP = (
+TOP_KEYS = (
     "version",
     "debezium",
     "root",
@@ -63,6 +64,7 @@ _TOP = (
     "merge_products",
     "merge_refunds",
     "phone_default_region",
+    "hooks",
     "document",
 )
 _FAILED = object()
@@ -85,7 +87,7 @@ class _Loader:
         self._table = table
         self._path = path
         self._problems = problems
-        self._top = Section(table, "", problems, _TOP)
+        self._top = Section(table, "", problems, TOP_KEYS)
 
     def load(self) -> Mapping | None:
         """The mapping; None where a mistake leaves nothing to go on with. Problems are noted on the way."""
@@ -120,6 +122,8 @@ class _Loader:
         }
         schema = SchemaBuilder(drafts, sources, root, self._problems)
         self._note_columns(drafts, schema)
+        hooks = self._hooks()
+        schema.functions.update(hooks.functions)
         self._constants(schema)
         schema.compile_all()
         self._defaults(drafts, sources, schema)
@@ -136,7 +140,7 @@ class _Loader:
             return None
         return Mapping(
             path=str(self._path),
-            version=self._version(),
+            version=self._version(hooks),
             structure=build_structure(drafts, root, owners, shared, ones, policies.phone_default_region),
             root=root,
             sources=sources,
@@ -149,6 +153,7 @@ class _Loader:
             destinations=destinations,
             time_of_purchase_offset_secs=offset,
             policies=policies,
+            hooks=hooks,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
         )
@@ -295,6 +300,16 @@ class _Loader:
             region,
         )
 
-    def _version(self) -> str:
-        content = orjson.dumps([ENGINE, plain(self._table)])
+    def _hooks(self) -> Hooks:
+        name = self._top.text("hooks")
+        if name is None:
+            return Hooks()
+        try:
+            return load_hooks(self._path.parent / name)
+        except Mistake as mistake:
+            self._top.wrong("hooks", str(mistake))
+            return Hooks()
+
+    def _version(self, hooks: Hooks) -> str:
+        content = orjson.dumps([ENGINE, plain(self._table), *filter(None, [hooks.digest])])
         return hashlib.sha256(content).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import near
+from daemon.mapping.hooks import Hooks
 from daemon.mapping.place import Place
 from daemon.mapping.structure import Link, Structure
 
@@ -160,6 +161,7 @@ class Mapping:
     destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
     time_of_purchase_offset_secs: Expression | None = None
     policies: Policies = Policies()
+    hooks: Hooks = field(default_factory=Hooks)
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
     followed: frozenset[tuple[str, str]] = frozenset()  # (source, relation) of the relations that expressions use
 

@@ -9,6 +9,7 @@ from typing import Any
 from daemon.mapping.derive import Drafts
 from daemon.mapping.expressions import Expression, compile_expression
 from daemon.mapping.faults import Mistake
+from daemon.mapping.functions import FUNCTIONS, Function
 from daemon.mapping.kinds import ANY, VALUE, Kind, ListKind, RowKind
 from daemon.mapping.model import SortKey, SourceMap
 from daemon.mapping.place import Place
@@ -28,6 +29,7 @@ class SchemaBuilder:
         self._problems = problems
         self._done: dict[tuple[str, str], Kind] = {}
         self._busy: list[tuple[str, str]] = []
+        self.functions: dict[str, Function] = {**FUNCTIONS}  # and those of hooks, as above
         self.constants: dict[str, Any] = {}  # by name; filled before anything else is compiled
         self.columns: dict[str, dict[str, Place]] = {name: {} for name in drafts}
         self.followed: set[tuple[str, str]] = set()

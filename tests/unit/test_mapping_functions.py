@@ -26,6 +26,7 @@ class Anything:
     """A schema in which everything is only known when an order is seen."""
 
     constants: ClassVar[dict[str, Any]] = {}
+    functions: ClassVar[dict[str, Any]] = FUNCTIONS
 
     def attribute(self, source: str, name: str, place: Place) -> Any:  # noqa: ARG002
         """Anything."""

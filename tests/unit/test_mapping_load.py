@@ -8,6 +8,7 @@ import pytest
 from mapping_cases import SHOP, load, order_row, shop_rows
 
 from daemon.errors import MappingError
+from daemon.mapping.expressions import Expression
 from daemon.mapping.loader import load_mapping
 from daemon.mapping.model import check_columns, check_destinations
 from daemon.mapping.rows import lookups
@@ -81,6 +82,22 @@ def test_yaml_words_stay_text(tmp_path: Path) -> None:
     """`NO` and `on` are words, as in YAML 1.2, and a column may have such a name."""
     mapping = load(tmp_path, SHOP, ("match: {id: customer_id}", "match: {id: NO}"))
     assert mapping.structure.sources["orders"].refs[0].columns == ("NO",)
+
+
+def test_yaml_words_stay_text_everywhere(tmp_path: Path) -> None:
+    """Keys and values that YAML 1.1 takes for something else, and texts over several lines."""
+    folded = "order_id: >-\n    order.number\n    ~ order.NO"
+    changes = (
+        ("root: orders", "constants: {on: 1, NO: \"'Norway'\", yes: 0x1F == 31 or 2}\nroot: orders"),
+        ("topic: shop.lines", "topic: shop.lines\n    defaults: {off: 1_000, y: 1.10, n: true}"),
+        ("order_id: order.number", folded),
+    )
+    mapping = load(tmp_path, SHOP, *changes)
+    defaults = mapping.sources["lines"].defaults
+    assert {name: str(value) for name, value in defaults.items()} == {"off": "1000", "y": "1.10", "n": "True"}
+    rule = mapping.document["order_id"]
+    assert isinstance(rule, Expression)
+    assert rule.text == "order.number ~ order.NO"
 
 
 def test_two_constant_relations_share_an_owner(tmp_path: Path) -> None:

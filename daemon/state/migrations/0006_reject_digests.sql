@@ -1,4 +1,4 @@
--- What may hold personal data: rejects of sources whose columns are hashed on the way in keep no bytes.
+-- Rejects of sources whose columns are hashed on the way in keep no bytes, which may hold what is not to rest here in plain.
 
 alter table rejected_message add column digest bytea;
 comment on column rejected_message.digest is
