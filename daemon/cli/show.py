@@ -21,14 +21,13 @@ from daemon.document.assemble import Assembler
 from daemon.document.outcome import Deleted, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
 from daemon.errors import MappingError
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow, Wanted
+from daemon.mapping.rows import StoredRow
 from daemon.state import reads
 from daemon.state.database import Cursor
 from daemon.state.delivery_records import Hold
 from daemon.state.reads import Record
 
 REQUESTS = 20  # the newest ones
-HOPS = 20  # look-ups of look-ups; a mapping has a handful
 
 
 def show(
@@ -71,15 +70,8 @@ def assembled(
 ) -> tuple[Outcome, list[StoredRow]]:
     """The order as it would be sent now, and the rows it looks up; what has not arrived makes it wait."""
     assembler = Assembler(mapping, destination)
-    looked_up: list[StoredRow] = []
-    asked: set[Wanted] = set()
-    for _ in range(HOPS):
-        wanted = assembler.needs([*rows, *looked_up]) - asked
-        if not wanted:
-            break
-        asked |= wanted
-        looked_up += reads.rows_at(cursor, wanted)
-    return assembler.assemble(order_key, [*rows, *looked_up]), looked_up
+    complete = assembler.complete(rows, lambda wanted: reads.rows_at(cursor, wanted))
+    return assembler.assemble(order_key, complete), complete[len(rows) :]
 
 
 def _not_for(

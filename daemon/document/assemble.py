@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from daemon.document.normalise import Normaliser
@@ -73,6 +73,17 @@ class Assembler:
                     Wanted(source, f"{p}{row.key}", below=True) for source, p in self._below.get(row.source, ())
                 )
         return wanted - have
+
+    def complete(
+        self, rows: Iterable[StoredRow], read: Callable[[set[Wanted]], Iterable[StoredRow]]
+    ) -> list[StoredRow]:
+        """The rows with those that they look up, over however many steps; `read` gives what it can of those wanted."""
+        have = list(rows)
+        asked: set[Wanted] = set()
+        while wanted := self.needs(have) - asked:
+            asked |= wanted
+            have += read(wanted)
+        return have
 
     def assemble(self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False) -> Outcome:
         """What the order comes to. `rows`: all rows of the order and the rows it looks up; others do no harm.

@@ -95,6 +95,10 @@ _TOP: dict[str, tuple[Schema, str]] = {
     "void_tag": (_TEXT, "The tag of a voided order; `Cancelled` unless told."),
     "on_delete": (_one_of(*OnGone), "What becomes of a sent order whose row is deleted; keep unless told."),
     "on_leave": (_one_of(*OnGone), "What becomes of a sent order for which `when` no longer holds; void unless told."),
+    "destinations": (
+        _table(_closed({"when": (_EXPRESSION, "Which orders are for it; all without it.")}, ("when",))),
+        "{destination of the settings: {when: expression}}; without this section every order is for every destination.",
+    ),
     "time_of_purchase_offset_secs": (_EXPRESSION, "Seconds added to time_of_purchase: a function of the order alone."),
     "refund_without_product": (_one_of(*Unplaced), "Where money of a refund goes that names no product."),
     "merge_products": (_one_of("variant", "id"), "One line for each product and variant, or for each product."),

@@ -89,9 +89,8 @@ def test_mapping_and_truth_agree_on_every_order(empty_database: Database) -> Non
         documents: dict[str, dict[str, Any]] = {}
         outcomes: defaultdict[type, set[str]] = defaultdict(set)
         for root, rows in owned.items():
-            while more := assembler.needs(rows) & shared.keys():
-                rows.extend(shared[key] for key in more)
-            outcome = assembler.assemble(root, rows)
+            complete = assembler.complete(rows, lambda wanted: [shared[name] for name in wanted if name in shared])
+            outcome = assembler.assemble(root, complete)
             number = tables["orders"][root]["number"]
             outcomes[type(outcome)].add(number)
             if isinstance(outcome, Ready):

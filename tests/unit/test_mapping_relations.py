@@ -175,6 +175,9 @@ def test_needs_over_link_tables(shop: Mapping) -> None:
         asked |= wanted
         have += [row for row in SHARED for name in wanted if name.fits(row)]
         steps.append(sorted(f"{name.source}{'<' if name.below else ' '}{name.key}" for name in wanted))
+    assert (
+        Assembler(shop).complete([ORDER, LINE], lambda names: [r for r in SHARED for n in names if n.fits(r)]) == have
+    )
     assert steps == [
         ["sites 1", "variants 7"],
         ["products 5", "variant_options<7"],
