@@ -127,7 +127,15 @@ def find_shared_owners(drafts: Drafts, own: set[str], problems: Problems) -> Own
             elif link is None:
                 problems.add(relation.place, relation.path, _lost(relation, drafts, f"row of {draft.name}"))
             else:
-                _add_owner(owners.setdefault(relation.target, []), link)
+                links = owners.setdefault(relation.target, [])
+                _add_owner(links, link)
+                if len(links) > 1 and not all(one.constants for one in links):
+                    problems.add(
+                        relation.place,
+                        relation.path,
+                        f"rows of {relation.target} hang below {links[0].target} already; two such relations need a"
+                        " constant each that tells their rows apart",
+                    )
     return owners
 
 

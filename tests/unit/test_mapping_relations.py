@@ -300,7 +300,15 @@ MIXED = (
     + ", one: {p: {source: products, match: {id: product_id}}}}\n"
     + "  products: {topic: s.products, many: {items: {source: items, match: {product_id: id}}}}"
 )
+TWICE = (
+    ITEMS
+    + ", one: {p: {source: products, match: {id: product_id}}, s: {source: shops, match: {id: shop_id}}}}\n"
+    + "  products: {topic: s.products, many: {tags: {source: tags, match: {product_id: id}}}}\n"
+    + "  shops: {topic: s.shops, many: {tags: {source: tags, match: {shop_id: id}}}}\n"
+    + "  tags: {topic: s.tags, key: [id]}"
+)
 REFUSED = [
+    (ITEMS + "}", TWICE, "sources.shops.many.tags: rows of tags hang below products already; two such relations need"),
     (
         ITEMS,
         ITEMS + ", many: {back: {source: orders, match: {id: order_id}}}",
@@ -310,6 +318,20 @@ REFUSED = [
     (ITEMS + "}", ON_ORDER, "matches a column of the order; only the order's own rows can be found by one"),
     (ITEMS + "}", MIXED, "products belongs to no order and items does; relate items to the order or to rows of it"),
 ]
+
+
+def test_shared_rows_of_two_owners_told_apart(tmp_path: Path) -> None:
+    """With a constant each, a shared row hangs below the one whose constant it has, and is asked for by that."""
+    told = TWICE.replace("{product_id: id}", '{owner: id, kind: "=p"}').replace(
+        "{shop_id: id}}}}", '{owner: id, kind: "=s"}}}}'
+    )
+    tags = ("name: l.id", "name: first(l.p.tags).id")
+    mapping = load(tmp_path, NESTED, (ITEMS + "}", told), tags)
+    assert mapping.structure.steps(shared=True) == [
+        Step("tags", "products", "products/"),
+        Step("tags", "shops", "shops/"),
+    ]
+    assert Assembler(mapping).needs([row("products", "5")]) == {Wanted("tags", "products/5", below=True)}
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), REFUSED)
