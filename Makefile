@@ -6,7 +6,7 @@ DURATION ?= 60
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit simulate mutants soak bench record lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench record schema lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ bench: setup ## The fold beside a plain serial loop; figures are ratios of one r
 
 record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
 	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)
+
+schema: setup ## Write what is made of the mapping language: its JSON Schema and the table of its functions
+	$(BIN)/python -c 'from daemon.mapping.json_schema import schema_text as made; print(made(), end="")' > config/mapping.schema.json
+	$(BIN)/python -c 'from daemon.mapping.json_schema import function_table as made; print(made(), end="")' > config/mapping.functions.md
 
 lock: ## Renew requirements.lock from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock

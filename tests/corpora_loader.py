@@ -175,7 +175,7 @@ def _source(table: Table, corpus: Corpus, typed: bool) -> Source:
         key=table.pk,
         types={name: _declarable(text) for name, text in table.types.items()} if typed else {},
         modes=modes_of(corpus),
-        owner=owner,
+        owners=(owner,) if owner else (),
         refs=tuple(link for link in _REFS.get(table.name, ()) if link.target in corpus.tables),
     )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json as json_library
 import sys
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from daemon.cli import probes
-from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
-from daemon.cli.output import print_json, print_line, print_table
+from daemon.cli.context import ConfigOption, JsonOption, RevealOption, mapping_from, settings_from
+from daemon.cli.mask import masked
+from daemon.cli.output import json_text, print_json, print_line, print_table
 from daemon.errors import MappingError, SettingsError
 from daemon.settings import Settings
 from daemon.state import reads
@@ -119,6 +122,7 @@ def rows(
     config: ConfigOption = None,
     key: Annotated[str | None, typer.Option("--key", help="Only the row with this key.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)] = None,
+    reveal: RevealOption = False,
 ) -> None:
     """The mirrored rows of one source as JSON lines, in key order, each number with the digits that are stored.
 
@@ -129,11 +133,18 @@ def rows(
     settings = settings_from(config)
     try:
         for line in reads.mirror(settings.postgres, source, key, limit):
-            sys.stdout.write(line + "\n")
+            sys.stdout.write((line if reveal else _masked_line(line)) + "\n")
     except KeyError:
         raise SettingsError(
             f"source {source}: nothing was ever read into it; `order-sync sources` lists them"
         ) from None
+
+
+def _masked_line(line: str) -> str:
+    """The line as it is where nothing in it is personal, else written anew."""
+    told = json_library.loads(line, parse_float=Decimal)
+    hidden = masked(told["columns"])
+    return line if hidden == told["columns"] else json_text(told | {"columns": hidden})
 
 
 def sources(config: ConfigOption = None, json: JsonOption = False) -> None:

@@ -62,6 +62,12 @@ def _ways_out(settings: Settings, still_open: list[Record], lineages: list[str])
     if not still_open:
         return
     yield "Mend what the detail says, then `order-sync rejects retry --all` decodes them anew."
+    if digests := sorted({record["source"] for record in still_open if record["digest_only"]}):
+        options = " ".join(f"--source {source}" for source in digests)
+        yield (
+            f"Of {', '.join(digests)} no bytes are kept, since the mapping hashes columns of them: while Kafka has the "
+            f"messages, `order-sync rebuild {options}` reads them again; then `rejects retry --all`"
+        )
     try:
         sources = mapping_from(settings).structure.sources
     except MappingError:

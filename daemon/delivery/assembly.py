@@ -13,7 +13,7 @@ from daemon.document.assemble import Assembler
 from daemon.document.order import void_document
 from daemon.document.outcome import Outcome, Ready
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder, Judgement
 
 CHUNK_ORDERS = 200
@@ -69,31 +69,31 @@ class Assembly:
 
     async def _outcomes(self, chunk: Sequence[DueOrder]) -> list[Outcome]:
         rows = await self._store.rows_of([order.key for order in chunk])
-        found: dict[tuple[str, str], StoredRow] = {}
-        asked: set[tuple[str, str]] = set()
+        found: dict[Wanted, list[StoredRow]] = {}
         for _ in range(MAX_HOPS):
-            missing = await asyncio.to_thread(self._missing, rows.values(), found, asked)
+            missing = await asyncio.to_thread(self._missing, rows.values(), found)
             if not missing:
                 break
-            found.update({(row.source, row.key): row for row in await self._store.rows_at(sorted(missing))})
-            asked |= missing
+            found.update({name: [] for name in missing})
+            for row in await self._store.rows_at(sorted(missing)):
+                for name in (Wanted(row.source, row.key), Wanted(row.source, row.parent or "", below=True)):
+                    if name in missing:
+                        found[name].append(row)
         return await asyncio.to_thread(self._assemble, chunk, rows)
 
-    def _missing(
-        self, orders: Iterable[list[StoredRow]], found: dict[tuple[str, str], StoredRow], asked: set[tuple[str, str]]
-    ) -> set[tuple[str, str]]:
-        """Look-up rows that some order needs and nobody asked for yet. Completes each order's rows by those found."""
-        missing: set[tuple[str, str]] = set()
+    def _missing(self, orders: Iterable[list[StoredRow]], found: dict[Wanted, list[StoredRow]]) -> set[Wanted]:
+        """Shared rows that some order needs and nobody asked for yet. Completes each order's rows by those found."""
+        missing: set[Wanted] = set()
         for rows in orders:
-            have = {(row.source, row.key) for row in rows}
+            taken: set[Wanted] = set()
             while True:
-                wanted = self._assembler.needs(rows) - have
-                here = [found[name] for name in wanted if name in found]
-                missing |= {name for name in wanted if name not in found and name not in asked}
+                wanted = self._assembler.needs(rows) - taken
+                here = wanted & found.keys()
+                missing |= wanted - here
                 if not here:
                     break
-                rows.extend(here)
-                have.update((row.source, row.key) for row in here)
+                rows.extend(row for name in sorted(here) for row in found[name])
+                taken |= here
         return missing
 
     def _assemble(self, chunk: Sequence[DueOrder], rows: dict[str, list[StoredRow]]) -> list[Outcome]:

@@ -103,13 +103,18 @@ where destination = %(destination)s and order_key = any(%(keys)s::text[])
 order by order_key
 
 -- name: rows_of
-select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
 from source_row r join source s on s.id = r.source where r.root = any(%(roots)s::text[])
 
 -- name: rows_at
-select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
 from unnest(%(sources)s::text[], %(keys)s::text[]) as w (source, key)
 join source s on s.name = w.source join source_row r on r.source = s.id and r.key = w.key
+
+-- name: rows_below
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
+from unnest(%(sources)s::text[], %(keys)s::text[]) as w (source, parent)
+join source s on s.name = w.source join source_row r on r.source = s.id and r.parent = w.parent
 
 -- name: last_documents
 select order_key, coalesce(last_accepted, last_attempted) from order_sync

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 
 
 class Hold(StrEnum):
@@ -314,8 +314,8 @@ class DeliveryState(Protocol):
         """All rows of each order."""
         ...
 
-    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
-        """The rows with these (source, key), as far as there are any."""
+    async def rows_at(self, wanted: Collection[Wanted]) -> list[StoredRow]:
+        """The rows with these keys, or below these rows, as far as there are any; one asked for twice comes twice."""
         ...
 
     async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:

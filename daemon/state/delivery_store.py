@@ -17,7 +17,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from daemon.errors import DestinationError, LeaseLost, Superseded
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.settings import Postgres
 from daemon.state.database import AsyncCursor, Row, async_transaction, exact_json
 from daemon.state.delivery_records import (
@@ -145,9 +145,14 @@ class PostgresDeliveryStore:
             found[row[2]].append(_stored_row(row))
         return found
 
-    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
-        sources, keys = [source for source, _ in wanted], [key for _, key in wanted]
-        return [_stored_row(row) for row in await self._all("rows_at", sources=sources, keys=keys)]
+    async def rows_at(self, wanted: Collection[Wanted]) -> list[StoredRow]:
+        found: list[StoredRow] = []
+        for below, statement in ((False, "rows_at"), (True, "rows_below")):
+            names = [name for name in wanted if name.below is below]
+            if names:
+                sources, keys = [name.source for name in names], [name.key for name in names]
+                found += [_stored_row(row) for row in await self._all(statement, sources=sources, keys=keys)]
+        return found
 
     async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
         rows = await self._all("last_documents", destination=destination, keys=list(keys))
@@ -353,8 +358,8 @@ def _lease(lease: Lease) -> dict[str, Any]:
 
 
 def _stored_row(row: Row) -> StoredRow:
-    source, key, root, columns, unknown, deleted, first_seen = row
-    return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen)
+    source, key, root, columns, unknown, deleted, first_seen, parent = row
+    return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen, parent)
 
 
 def _storable(text: str | None) -> str | None:

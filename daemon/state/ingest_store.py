@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
@@ -17,7 +19,7 @@ import psycopg
 from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, place, row_hash
-from daemon.mapping.structure import Structure
+from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.queries import queries
@@ -199,9 +201,11 @@ class PostgresIngestStore:
         self._names: dict[int, str] = {}
         self._destinations: list[int] = []
         self._structure: Structure | None = None
+        self._hashed: frozenset[str] = frozenset()
         self._followed: frozenset[str] = frozenset()
-        self._owners: dict[str, str] = {}
-        self._children: dict[str, list[str]] = {}
+        self._below: dict[str, list[Step]] = {}
+        self._above: dict[str, list[Step]] = {}
+        self._shared_above: dict[str, list[Step]] = {}
 
     @classmethod
     def under(cls, settings: Settings, mapping_version: str) -> Self:
@@ -213,15 +217,14 @@ class PostgresIngestStore:
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
         """Learn the numbers of sources and destinations; the destinations must be registered already."""
         self._structure = structure
+        self._hashed = frozenset(source.name for source in structure.sources.values() if source.hashed)
         self._followed = frozenset(link.target for source in structure.sources.values() for link in source.refs)
-        self._owners = {
-            source.name: source.owner.target
-            for source in structure.sources.values()
-            if source.owner is not None and source.owner.target != structure.root
-        }
-        self._children = {}
-        for child, owner in self._owners.items():
-            self._children.setdefault(owner, []).append(child)
+        self._below, self._above, self._shared_above = {}, {}, {}
+        for step in structure.steps(shared=False):
+            self._above.setdefault(step.child, []).append(step)
+            self._below.setdefault(step.above, []).append(step)
+        for step in structure.steps(shared=True):
+            self._shared_above.setdefault(step.child, []).append(step)
         with self._transaction() as cursor:
             cursor.execute(_SQL["register_sources"], {"names": sorted(structure.sources)})
             cursor.execute(_SQL["read_sources"])
@@ -322,6 +325,7 @@ class PostgresIngestStore:
         of the resolved ones; one that a later change has overtaken is stale.
         """
         with self._transaction() as cursor:
+            cursor.execute(_SQL["resolve_digests"], {"ids": ids and list(ids)})
             cursor.execute(_SQL["rejects_to_retry"], {"after": after, "ids": ids and list(ids), "limit": limit})
             page = [(row[0], row[9], _message(row)) for row in cursor.fetchall()]
         result = FoldResult()
@@ -380,14 +384,16 @@ class PostgresIngestStore:
         Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
         """
         assert self._structure is not None  # noqa: S101 - opened before
-        declared, root, touched = self._structure.sources[source], self._structure.root, _Touched()
+        declared, touched = self._structure.sources[source], _Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
             page = cursor.fetchall()
             placed = [
-                (key, *place(declared, root, key, exact_json(columns))) for key, columns, deleted in page if not deleted
+                (key, *place(self._structure, declared, key, exact_json(columns)))
+                for key, columns, deleted in page
+                if not deleted
             ]
             cursor.execute(
                 _SQL["relink_rows"],
@@ -492,6 +498,8 @@ class PostgresIngestStore:
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
         ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
+        hanging = [(row.source, row.key) for row in ordered if row.source in self._shared_above]
+        before = self._shared_parents(cursor, hanging)
         cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered), "late": late})
         staged = {(row.source, row.key): row for row in ordered}
         applied = []
@@ -507,7 +515,33 @@ class PostgresIngestStore:
                 touched.add(moved_from, lane, row.first_commit_ms)
         for row in staged.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
+        # A shared row that other shared rows gain or lose counts as changed itself.
+        moved = [name for name in hanging if name in changed]
+        for parents in (before, self._shared_parents(cursor, moved)):
+            for name in moved:
+                for above in parents.get(name, ()):
+                    changed.setdefault(above, changed[name])
         return applied
+
+    def _shared_parents(
+        self, cursor: Cursor, names: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """The shared rows that these hang below, as they are stored now."""
+        if not names:
+            return {}
+        cursor.execute(
+            _SQL["parents"],
+            {"source": [self._sources[source] for source, _ in names], "key": [key for _, key in names]},
+        )
+        found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for number, key, parent in cursor.fetchall():
+            source = self._names[number]
+            found[source, key] = [
+                (step.above, parent.removeprefix(step.prefix))
+                for step in self._shared_above[source]
+                if parent.startswith(step.prefix)
+            ]
+        return found
 
     def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
         return {
@@ -569,25 +603,27 @@ class PostgresIngestStore:
         self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        waiting = [name for name in changed if name[0] in self._owners]
-        parents: list[tuple[str, str]] = [name for name in changed if name[0] in self._children]
+        waiting = [(name, step) for name in changed for step in self._above.get(name[0], ())]
+        parents: list[tuple[str, str]] = [name for name in changed if name[0] in self._below]
         if waiting:
             cursor.execute(
                 _SQL["resolve_roots"],
                 {
-                    "source": [self._sources[source] for source, _ in waiting],
-                    "key": [key for _, key in waiting],
-                    "owner": [self._sources[self._owners[source]] for source, _ in waiting],
+                    "source": [self._sources[source] for (source, _), _ in waiting],
+                    "key": [key for (_, key), _ in waiting],
+                    "owner": [self._sources[step.above] for _, step in waiting],
+                    "prefix": [step.prefix for _, step in waiting],
                 },
             )
             parents += self._moved(cursor, touched, lane, committed)
-        while pairs := [(child, source, key) for source, key in parents for child in self._children.get(source, ())]:
+        while pairs := [(step, key) for source, key in parents for step in self._below.get(source, ())]:
             cursor.execute(
                 _SQL["resolve_children"],
                 {
-                    "child": [self._sources[child] for child, _, _ in pairs],
-                    "source": [self._sources[source] for _, source, _ in pairs],
-                    "key": [key for _, _, key in pairs],
+                    "child": [self._sources[step.child] for step, _ in pairs],
+                    "source": [self._sources[step.above] for step, _ in pairs],
+                    "key": [key for _, key in pairs],
+                    "prefix": [step.prefix for step, _ in pairs],
                 },
             )
             parents = self._moved(cursor, touched, lane, committed)
@@ -606,17 +642,23 @@ class PostgresIngestStore:
 
         The orders never come here: a country may be looked up by all of them.
         """
-        triggers = [name for name in changed if name[0] in self._followed]
-        if not triggers or not self._destinations:
+        new = {name for name in changed if name[0] in self._followed or name[0] in self._shared_above}
+        if not new or not self._destinations:
             return
         cursor.execute(_SQL["no_full_scan"])
-        hashes = {row_hash(source, key) for source, key in triggers}
-        new = hashes
+        seen: set[tuple[str, str]] = set()
         while new:
-            cursor.execute(_SQL["shared_that_look_up"], {"hashes": sorted(new)})
-            above = ((self._names[number], key) for number, key in cursor.fetchall())
-            new = {row_hash(source, key) for source, key in above if source in self._followed} - hashes
-            hashes |= new
+            seen |= new
+            found = set(
+                chain.from_iterable(
+                    self._shared_parents(cursor, [n for n in new if n[0] in self._shared_above]).values()
+                )
+            )
+            if followed := [row_hash(*name) for name in new if name[0] in self._followed]:
+                cursor.execute(_SQL["shared_that_look_up"], {"hashes": sorted(followed)})
+                found |= {(self._names[number], key) for number, key in cursor.fetchall()}
+            new = found - seen
+        hashes = {row_hash(*name) for name in seen if name[0] in self._followed}
         cursor.execute(
             _SQL["mark_orders_that_look_up"],
             {
@@ -655,6 +697,12 @@ class PostgresIngestStore:
         headers = [
             [name, None if value is None else base64.b64encode(value).decode()] for name, value in message.headers or ()
         ]
+        raw = {
+            "key": message.key,
+            "value": message.value,
+            "headers": orjson.dumps(headers).decode(),
+            "digest": None,
+        }
         return {
             "topic": message.topic,
             "topic_id": topic_id,
@@ -665,9 +713,7 @@ class PostgresIngestStore:
             "row_key": reject.key,
             "reason": str(reject.reason),
             "detail": reject.detail,
-            "key": message.key,
-            "value": message.value,
-            "headers": orjson.dumps(headers).decode(),
+            **(_digest_of(message) if reject.source in self._hashed else raw),
         }
 
     def _move(self, cursor: Cursor, moves: Sequence[Move], result: FoldResult) -> None:
@@ -708,6 +754,12 @@ def _message(row: Row) -> Message:
     _, topic, _, partition, offset, message_ms, key, value, headers, _ = row
     decoded = [(name, None if text is None else base64.b64decode(text)) for name, text in headers or ()]
     return Message(topic, partition, offset, message_ms, key, value, decoded)
+
+
+def _digest_of(message: Message) -> dict[str, Any]:
+    """What is kept of a message that may hold what must not rest here in plain: its bytes are still in Kafka."""
+    digest = hashlib.sha256(message.value or b"").digest()
+    return {"key": None, "value": None, "headers": None, "digest": digest}
 
 
 def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:

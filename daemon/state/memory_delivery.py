@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from daemon.errors import LeaseLost, Superseded
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import (
     UNDONE,
     Asked,
@@ -289,8 +289,10 @@ class MemoryDeliveryStore:
                 found[row.root].append(row)
         return found
 
-    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
-        return [self._rows[name] for name in wanted if name in self._rows]
+    async def rows_at(self, wanted: Collection[Wanted]) -> list[StoredRow]:
+        keyed = [self._rows[name.source, name.key] for name in wanted if not name.below and name[:2] in self._rows]
+        hanging = [name for name in wanted if name.below]
+        return keyed + [row for row in self._rows.values() for name in hanging if name.fits(row)]
 
     async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
         orders = self._destinations[destination].orders

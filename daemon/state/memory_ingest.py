@@ -14,7 +14,7 @@ from typing import TypeAlias
 from daemon.errors import PositionsMoved
 from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
-from daemon.mapping.structure import Structure
+from daemon.mapping.structure import Step, Structure
 from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, TopicPartition
 from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
@@ -40,16 +40,19 @@ class MemoryIngestStore:
         self._next: dict[int, int] = {}
         self._targets: dict[int, int] = {}
         self._mark = mark
-        self._owners: dict[str, str] = {}
-        self._children: dict[str, list[str]] = {}
+        self._above: dict[str, list[Step]] = {}
+        self._below: dict[str, list[Step]] = {}
+        self._shared_above: dict[str, list[Step]] = {}
         self._followed: set[str] = set()
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:  # noqa: ARG002 - they are `mark`'s affair
-        self._owners = {name: source.owner.target for name, source in structure.sources.items() if source.owner}
         self._followed = {link.target for source in structure.sources.values() for link in source.refs}
-        self._children = {}
-        for child, owner in self._owners.items():
-            self._children.setdefault(owner, []).append(child)
+        self._above, self._below, self._shared_above = {}, {}, {}
+        for step in structure.steps(shared=False):
+            self._above.setdefault(step.child, []).append(step)
+            self._below.setdefault(step.above, []).append(step)
+        for step in structure.steps(shared=True):
+            self._shared_above.setdefault(step.child, []).append(step)
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         found = {}
@@ -175,6 +178,9 @@ class MemoryIngestStore:
         )
         if not same:
             changed[name] = row
+            for version in (stored, new):
+                for above in self._hangs_below(name[0], version, self._shared_above):
+                    changed.setdefault(above, row)
             for root in {new.root, stored.root if stored else None} - {None}:
                 _touch(touched, root, [row])
         return True
@@ -202,34 +208,46 @@ class MemoryIngestStore:
 
     def _resolve(self, changed: Mapping[Name, StagedRow], touched: _Touched) -> None:
         """Give changed rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        moving: Iterable[Name] = [*changed, *(below for name in changed for below in self._below(name))]
+        moving: Iterable[Name] = [*changed, *(below for name in changed for below in self._children(name))]
         while moving:
             moved = [name for name in moving if self._follows(name, changed, touched)]
-            moving = [below for name in moved for below in self._below(name)]
+            moving = [below for name in moved for below in self._children(name)]
 
-    def _below(self, name: Name) -> list[Name]:
-        return [row for child in self._children.get(name[0], ()) for row in self.rows.below(child, name[1])]
+    def _children(self, name: Name) -> list[Name]:
+        steps = self._below.get(name[0], ())
+        return [row for step in steps for row in self.rows.below(step.child, step.prefix + name[1])]
+
+    @staticmethod
+    def _hangs_below(source: str, row: MemoryRow | None, steps: Mapping[str, Sequence[Step]]) -> list[Name]:
+        """The rows that a row may hang below, by steps from its source."""
+        parent = row.parent if row is not None else None
+        if parent is None:
+            return []
+        return [(s.above, parent.removeprefix(s.prefix)) for s in steps.get(source, ()) if parent.startswith(s.prefix)]
 
     def _follows(self, name: Name, changed: Mapping[Name, StagedRow], touched: _Touched) -> bool:
         """Whether the row took over another root from the row that it hangs below."""
-        row = self.rows[name]
-        above = self.rows.get((self._owners[name[0]], row.parent)) if row.parent is not None else None
-        if above is None or above.root in (None, row.root):
-            return False
-        self.rows.put(name, replace(row, root=above.root))
-        for root in (row.root, above.root):
-            _touch(touched, root, changed.values())
-        return True
+        row = self.rows.get(name)
+        for above in self._hangs_below(name[0], row, self._above):
+            root = self.rows[above].root if above in self.rows else None
+            if row is not None and root not in (None, row.root):
+                self.rows.put(name, replace(row, root=root))
+                for one in (row.root, root):
+                    _touch(touched, one, changed.values())
+                return True
+        return False
 
     def _refresh(self, changed: Iterable[Name], lane: Lane, touched: _Touched) -> None:
-        hashes = {row_hash(*name) for name in changed if name[0] in self._followed}
+        new = set(changed)
         roots: dict[str, None] = {}
-        seen: set[int] = set()
-        while hashes - seen:
-            new, seen = hashes - seen, seen | hashes
-            found = self.rows.that_look_up(sorted(new))
+        seen: set[Name] = set()
+        while new:
+            seen |= new
+            found = self.rows.that_look_up(sorted(row_hash(*name) for name in new if name[0] in self._followed))
             roots |= {root: None for name in found if (root := self.rows[name].root) is not None}
-            hashes = {row_hash(*name) for name in found if name[0] in self._followed}
+            shared = {name for name in found if self.rows[name].root is None}
+            above = (self._hangs_below(name[0], self.rows.get(name), self._shared_above) for name in new)
+            new = shared.union(*above) - seen
         for root in roots:
             touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
 

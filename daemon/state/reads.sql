@@ -172,17 +172,24 @@ where s.destination in (select id from destination)
 order by d.name, s.order_key
 
 -- name: rows_of_order
-select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
 from source_row r
 join source s on s.id = r.source
 where r.root = %(root)s
 order by r.source, r.key
 
 -- name: rows_by_key
-select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
 from unnest(%(sources)s::text[], %(keys)s::text[]) as wanted (source, key)
 join source s on s.name = wanted.source
 join source_row r on r.source = s.id and r.key = wanted.key
+order by r.source, r.key
+
+-- name: rows_below
+select s.name as source, r.key, r.root, r.columns::text as columns, r.unknown, r.deleted, r.first_seen, r.parent
+from unnest(%(sources)s::text[], %(keys)s::text[]) as wanted (source, parent)
+join source s on s.name = wanted.source
+join source_row r on r.source = s.id and r.parent = wanted.parent
 order by r.source, r.key
 
 -- name: source_number
@@ -214,7 +221,7 @@ limit %(limit)s
 -- name: rejects
 -- Coordinates and reasons; the raw bytes are read one message at a time.
 select m.id, m.topic, m.partition, m."offset", s.name as source, m.row_key, m.reason, m.detail, m.rejected_at, m.resolved_at,
-       length(m.key) as key_bytes, length(m.value) as value_bytes
+       length(m.key) as key_bytes, length(m.value) as value_bytes, m.digest is not null as digest_only
 from rejected_message m
 left join source s on s.id = m.source
 where (m.resolved_at is null or %(resolved)s) and (%(topic)s::text is null or m.topic = %(topic)s)
@@ -223,7 +230,8 @@ limit %(limit)s
 
 -- name: reject
 select m.id, m.topic, m.topic_id, m.partition, m."offset", m.message_ms, s.name as source, m.row_key, m.reason, m.detail,
-       m.rejected_at, m.resolved_at, m.key, m.value, m.headers::text as headers
+       m.rejected_at, m.resolved_at, m.key, m.value, m.headers::text as headers,
+       encode(m.digest, 'hex') as value_sha256
 from rejected_message m
 left join source s on s.id = m.source
 where m.id = %(id)s

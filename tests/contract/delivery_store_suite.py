@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.errors import DestinationError, LeaseLost, Superseded
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import (
     Asked,
     DeliveryState,
@@ -701,8 +701,17 @@ class DeliveryStoreSuite:
             assert rows["2"] == []
             line = next(row for row in rows["1"] if row.source == "lines")
             assert line.unknown == {"y"}
-            found = await world.store.rows_at([("customers", "7"), ("customers", "8")])
+            world.put_row(StoredRow("tags", "70", None, {"tag": "red"}, parent="7"))
+            world.put_row(StoredRow("tags", "80", None, {"tag": "blue"}, parent="8"))
+            found = await world.store.rows_at([Wanted("customers", "7"), Wanted("customers", "8")])
             assert [(row.key, row.columns) for row in found] == [("7", {"name": "Ada"})]
+            hanging = Wanted("tags", "7", below=True)
+            found = await world.store.rows_at([hanging, Wanted("tags", "9", below=True), Wanted("customers", "7")])
+            assert sorted((row.source, row.key, row.parent) for row in found) == [
+                ("customers", "7", None),
+                ("tags", "70", "7"),
+            ]
+            assert [hanging.fits(row) for row in sorted(found, key=lambda row: row.source)] == [False, True]
 
         play(scenario)
 

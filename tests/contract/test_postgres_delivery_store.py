@@ -43,7 +43,7 @@ class PostgresWorld(World):
         self.connection = connection
         self.settings = settings
         connection.execute("set search_path to order_sync")
-        for source in ("orders", "lines", "customers"):
+        for source in ("orders", "lines", "customers", "tags"):
             connection.execute("insert into source (name) values (%s)", [source])
 
     def touch(self, key: str, *, lane: int = 0, due_in: float = -1.0) -> None:
@@ -51,10 +51,18 @@ class PostgresWorld(World):
 
     def put_row(self, row: StoredRow) -> None:
         self.connection.execute(
-            'insert into source_row (source, key, root, columns, unknown, deleted, origin, "offset")'
-            " select id, %s, %s, %s::jsonb, %s, %s, 1, 1 from source where name = %s"
+            'insert into source_row (source, key, root, parent, columns, unknown, deleted, origin, "offset")'
+            " select id, %s, %s, %s, %s::jsonb, %s, %s, 1, 1 from source where name = %s"
             " on conflict (source, key) do update set columns = excluded.columns, deleted = excluded.deleted",
-            [row.key, row.root, json.dumps(dict(row.columns)), sorted(row.unknown) or None, row.deleted, row.source],
+            [
+                row.key,
+                row.root,
+                row.parent,
+                json.dumps(dict(row.columns)),
+                sorted(row.unknown) or None,
+                row.deleted,
+                row.source,
+            ],
         )
 
     def pause(self) -> None:
