@@ -237,7 +237,7 @@ def _stopped(settings: Settings, record: Record) -> str | None:
 
 
 def _counts(owed: list[Record], settings: Settings) -> dict[str, int]:
-    """Orders of our destinations by state. Where delivery is on, what a shadow left and what was asked for comes yet."""
+    """Our orders by state. Where delivery is on, what a shadow left and what was asked for is yet to come."""
     counts: dict[str, int] = {}
     for record in owed:
         destination = settings.destinations.get(record["destination"])
