@@ -19,6 +19,8 @@ from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder,
 CHUNK_ORDERS = 200
 """Orders assembled in one go, in a thread beside the event loop: some tens of milliseconds."""
 
+NO_VOID = "it may have been sent before the state went back; neither a document of it is left nor rows to make one of"
+
 MAX_HOPS = 16
 """Look-ups of look-ups. A mapping has a handful; more is a cycle."""
 
@@ -50,7 +52,8 @@ class Assembly:
         posts: list[tuple[DueOrder, Post]] = []
         for start in range(0, len(due), CHUNK_ORDERS):
             chunk = due[start : start + CHUNK_ORDERS]
-            outcomes = await self._outcomes(chunk)
+            rows = await self._rows(chunk)
+            outcomes = await asyncio.to_thread(self._assemble, chunk, rows)
             voids: list[tuple[DueOrder, Void]] = []
             for order, outcome in zip(chunk, outcomes, strict=True):
                 verdict = judge(order, outcome, self._rules)
@@ -62,12 +65,13 @@ class Assembly:
                     gathered.oddities.update(outcome.oddities)
                     if isinstance(verdict, Judgement):
                         gathered.unchanged.add(order.key)
-            for order, verdict in await self._voided(voids):
+            for order, verdict in await self._voided(voids, rows):
                 _sort(gathered, posts, order, verdict)
         await self._claim_ids(gathered, posts, at)
         return gathered
 
-    async def _outcomes(self, chunk: Sequence[DueOrder]) -> list[Outcome]:
+    async def _rows(self, chunk: Sequence[DueOrder]) -> dict[str, list[StoredRow]]:
+        """Of each order all rows, also those that it looks up."""
         rows = await self._store.rows_of([order.key for order in chunk])
         found: dict[tuple[str, str], StoredRow] = {}
         asked: set[tuple[str, str]] = set()
@@ -77,7 +81,7 @@ class Assembly:
                 break
             found.update({(row.source, row.key): row for row in await self._store.rows_at(sorted(missing))})
             asked |= missing
-        return await asyncio.to_thread(self._assemble, chunk, rows)
+        return rows
 
     def _missing(
         self, orders: Iterable[list[StoredRow]], found: dict[tuple[str, str], StoredRow], asked: set[tuple[str, str]]
@@ -102,8 +106,10 @@ class Assembly:
             for order in chunk
         ]
 
-    async def _voided(self, voids: list[tuple[DueOrder, Void]]) -> Iterator[tuple[DueOrder, Next]]:
-        """The zeroed form of what was last sent."""
+    async def _voided(
+        self, voids: list[tuple[DueOrder, Void]], rows: dict[str, list[StoredRow]]
+    ) -> Iterator[tuple[DueOrder, Next]]:
+        """The zeroed form of what was last sent; where that is lost with a future, of what would be sent now."""
         if not voids:
             return iter(())
         last = await self._store.last_documents(self._destination, [order.key for order, _ in voids])
@@ -112,11 +118,14 @@ class Assembly:
             for order, void in voids:
                 body = last.get(order.key)
                 if body is None:
-                    yield order, settled(order, Hold.VOID, "no document was kept")
-                else:
-                    yield order, posted(order, void_document(body, void.tag), void=True)
+                    outcome = self._assembler.assemble(order.key, rows[order.key], final=True, regardless=True)
+                    if not isinstance(outcome, Ready):
+                        yield order, settled(order, Hold.LOST, NO_VOID)
+                        continue
+                    body = outcome.document.body
+                yield order, posted(order, void_document(body, void.tag), void=True)
 
-        return verdicts()
+        return await asyncio.to_thread(lambda: iter(list(verdicts())))
 
     async def _claim_ids(self, gathered: Gathered, posts: list[tuple[DueOrder, Post]], at: float) -> None:
         """One order for each vendor id: whoever holds it, else the first that asks for it."""

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -62,6 +62,7 @@ STEPS_PER_TURN = 50
 QUARANTINE_PAGE = 1000
 RESEND_PAGE = 1000
 COUNT_SECS = 5.0
+HOUSE_SECS = 600.0  # how often old requests and actions are let go
 TURN_SECS = 1.0  # of fetching and judging, before a stop, a pause or an answer is heard
 
 
@@ -83,6 +84,7 @@ class DeliveryLoop:
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings.delivery
+        self._action_keep_days = settings.operate.action_keep_days
         self._identity = settings.destinations[destination]
         self._name = destination
         self._mapping = mapping
@@ -98,6 +100,7 @@ class DeliveryLoop:
         self._destination: int | None = None
         self._leadership: Leadership | None = None
         self._draining = False
+        self._looked_at = float("-inf")
         self._posts = Posts(api, self._settings, clock)
         self._forget_leadership()
 
@@ -108,7 +111,7 @@ class DeliveryLoop:
         self._releasing = False
         self._resend_after: str | None = None  # orders up to this key follow the mapping; None: all do, or none shall
         self._resent = 0
-        self._counted_at = float("-inf")
+        self._counted_at = self._housed_at = float("-inf")
         self._requests: dict[int, int] = {}  # the core's number of a request -> its id in the state
         self._owing: list[Settlement | Quarantine] = []  # to be recorded as soon as the state is back
 
@@ -144,6 +147,7 @@ class DeliveryLoop:
             self._log.info("gave way to another transaction", error=str(error))
             worked = True
         except StateUnavailable as error:
+            self._looked_at = float("-inf")  # it may come back as another one
             self._log.warning("state unavailable", error=str(error))
             self._health.set_ready(ready=False, reason="Postgres is unavailable")
             worked = False
@@ -155,6 +159,7 @@ class DeliveryLoop:
         if self._leadership is None and not await self._take_over():
             return False
         leadership = self._led()
+        await self._look()
         await leadership.keep(self._store, self._clock)
         worked = await self._pay_debts()
         await self._hear()
@@ -164,6 +169,7 @@ class DeliveryLoop:
         worked = await self._resend_changed() or worked
         await self._remember()
         await self._count()
+        await self._keep_house()
         return worked
 
     async def rest(self, stop: asyncio.Event) -> None:
@@ -213,6 +219,8 @@ class DeliveryLoop:
             self._report.led(led=False)
             return False
         try:
+            # Where a new era begins by this very look, the lease is lost with it, and `inherit` says so.
+            era = await self._store.era()
             standing = await self._store.standing(self._destination)
             # Read after the epoch was raised: no request of an older one can be added any more.
             requests, ledger = await self._store.inherit(leadership.lease, self._settings.fence_secs)
@@ -223,7 +231,8 @@ class DeliveryLoop:
             raise
         new_mapping = standing.mapping_version != self._mapping.version
         known = replace(standing, halted=None) if new_mapping and _halted_for_orders(standing) else standing
-        self._state = core.start(self._settings, known, requests, ledger, self._clock())
+        since = era.secs if era.number else float("inf")
+        self._state = core.start(self._settings, known, requests, ledger, self._clock(), era_secs=since)
         self._requests = {one.number: request.id for one, request in zip(self._state.inherited, requests, strict=True)}
         self._assembly = Assembly(self._store, self._mapping, self._name, self._destination, self._rules)
         self._saved = standing
@@ -231,7 +240,7 @@ class DeliveryLoop:
         self._resend_after = "" if self._settings.resend_on_new_mapping else None
         self._leadership = leadership
         self._report.led(led=True)
-        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests))
+        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests), era=era.number)
         return True
 
     def _abdicate(self) -> None:
@@ -250,6 +259,12 @@ class DeliveryLoop:
             await self._store.reopen(self._destination, sorted(keys), self._settings.fence_secs)
             self._posts.late_keys -= keys
             self._log.warning("late request: orders owed anew", orders=len(keys))
+
+    async def _look(self) -> None:
+        """Now and then, and after the state was away: whether it went back. Then our lease is no more."""
+        if self._clock() - self._looked_at >= COUNT_SECS:
+            self._report.era(await self._store.era())
+            self._looked_at = self._clock()
 
     async def _hear(self) -> None:
         """What operators stored, and whether the API key is another one now."""
@@ -448,6 +463,15 @@ class DeliveryLoop:
             self._counted_at = now
             self._report.counts(await self._store.counts(self._led().lease.destination))
             self._report.drift(await self._store.drift(self._led().lease.destination))
+
+    async def _keep_house(self) -> None:
+        """What is kept for a time only. A partition that others are at work in is dropped the next time."""
+        now = self._clock()
+        if now - self._housed_at < HOUSE_SECS:
+            return
+        self._housed_at = now
+        keep = timedelta(days=self._settings.request_keep_days), timedelta(days=self._action_keep_days)
+        self._report.gone(await self._store.let_go(*(one.total_seconds() for one in keep)))
 
 
 def _halted_for_orders(standing: Standing) -> bool:

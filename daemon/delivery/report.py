@@ -11,7 +11,8 @@ from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
 from daemon.operate.metrics import Metrics
 from daemon.settings import Delivery
-from daemon.state.delivery_records import Counts, Drift, Fate, Freshness, Judgement, Settlement
+from daemon.state.delivery_records import Counts, Drift, Fate, Freshness, Gone, Judgement, Settlement
+from daemon.state.era import Era
 from daemon.state.schedule import Lane
 
 
@@ -101,6 +102,19 @@ class Report:
         for kind, count in drift.orders.items():
             self._metrics.drift_orders.labels(self._destination, kind).set(count)
         self._metrics.drift_checked_timestamp_seconds.labels(self._destination).set(drift.at)
+
+    def era(self, era: Era) -> None:
+        """Which era is the present one, and since when."""
+        self._metrics.era.set(era.number)
+        self._metrics.era_age_seconds.set(era.secs)
+
+    def gone(self, gone: Gone) -> None:
+        """What was old was removed."""
+        if gone.request_partitions:
+            self._metrics.request_partitions_dropped_total.inc(gone.request_partitions)
+            self._log.info("old requests removed", partitions=gone.request_partitions)
+        if gone.actions:
+            self._log.info("old actions removed", count=gone.actions)
 
     def counts(self, counts: Counts) -> None:
         """Orders by state, and the age of the oldest owed one of each lane."""

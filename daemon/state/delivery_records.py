@@ -9,6 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from daemon.mapping.rows import StoredRow
+from daemon.state.era import Era
 
 
 class Hold(StrEnum):
@@ -19,6 +20,7 @@ class Hold(StrEnum):
     VOID = "void"  # cancelled: before it was ever sent, or the API has its void already
     DELETED = "deleted"  # the root row is deleted and the mapping keeps what was sent
     SUPERSEDED = "superseded"  # gone, and another order has taken over its vendor id
+    LOST = "lost"  # gone; it may stand at the API from a future that was lost, and nothing is left to void it with
 
 
 class Fate(StrEnum):
@@ -34,11 +36,12 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Leadership of one destination. `epoch` is raised by every take-over."""
+    """Leadership of one destination. `epoch` is raised by every take-over; `renewals` that its holder knows of."""
 
     destination: int
     epoch: int
     holder: UUID
+    renewals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class LedgerEntry:
 class DueOrder:
     """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
 
-    `digest` is that of the last accepted document while nothing since is in doubt. `waited_secs`: how long it has been
+    `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
+    that may have been lost. `waited_secs`: how long it has been
     waiting for a missing part, 0 if it is not. `read_at` is the database's clock, epoch seconds.
     """
 
@@ -175,6 +179,14 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What was old and was removed: partitions of requests, operators' actions."""
+
+    request_partitions: int = 0
+    actions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Orders that are not clean, by state, and for each lane the age of the oldest owed one."""
 
@@ -210,8 +222,8 @@ class DeliveryState(Protocol):
         """A new epoch if nobody holds an unexpired lease (by the database's clock), else None."""
         ...
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        """Extend the lease to `secs` from now."""
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        """Extend the lease to `secs` from now. One of which the state knows fewer renewals is lost: it went back."""
         ...
 
     async def release_lease(self, lease: Lease) -> None:
@@ -220,6 +232,10 @@ class DeliveryState(Protocol):
 
     async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
         """After a take-over: requests that nobody settled, their orders held meanwhile, and the byte ledger."""
+        ...
+
+    async def era(self) -> Era:
+        """The present era. A new one begins, and every lease ends, where the server is another one than before."""
         ...
 
     async def standing(self, destination: int) -> Standing:
@@ -300,6 +316,13 @@ class DeliveryState(Protocol):
 
     async def drift(self, destination: int) -> Drift | None:
         """The result of the newest reconcile, if there was one."""
+        ...
+
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:
+        """Remove some of the requests and operators' actions that are older than that; the others go the next times.
+
+        Requests that nobody settled, or whose bytes count, stay.
+        """
         ...
 
     async def counts(self, destination: int) -> Counts:
