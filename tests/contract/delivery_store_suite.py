@@ -718,6 +718,7 @@ class DeliveryStoreSuite:
                 "quarantined": 1,
                 "waiting": 1,
                 "held": 1,
+                "lost": 0,
             }
             assert set(counts.oldest_secs) == {0, 1}
 

@@ -125,6 +125,7 @@ EPISODES = {
     Fault.PAUSE: 6,
     Fault.LONG_PAUSE: 4,
     Fault.STATE_AWAY: 2,
+    Fault.RESTORED: 1,
     Fault.BACKFILL: 2,
     Fault.GATE: 2,
     Fault.MAPPING_SWITCH: 1,
@@ -147,7 +148,7 @@ PROCESSES = frozenset(
         Fault.PAUSE_AT_SEND,
     }
 )
-STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH}
+STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH, Fault.RESTORED}
 VENDOR = frozenset(
     {
         Fault.OUTAGE,
@@ -258,7 +259,7 @@ def climate_of(seed: int, *, scale: float = 1.0, restore: bool = False) -> Clima
         },
         episodes={
             fault: max(round(count * busy * scale), 1)
-            for fault, count in (EPISODES | {Fault.RESTORED: 1}).items()
+            for fault, count in EPISODES.items()
             if fault in asked
         },
     )
