@@ -105,7 +105,11 @@ class Installation:
                 "ingest": {"retry_initial_ms": 50, "retry_max_secs": 0.5},
                 "postgres": {"dsn": self.server.dsn(STATE)},
                 "destinations": {
-                    "test": {"base_url": self.sandbox.url, "client_id": self.sandbox.client_id, "api_key_env": KEY_VARIABLE}
+                    "test": {
+                        "base_url": self.sandbox.url,
+                        "client_id": self.sandbox.client_id,
+                        "api_key_env": KEY_VARIABLE,
+                    }
                 },
             },
         )
@@ -165,7 +169,8 @@ class Installation:
 
     def _caught_up(self) -> bool:
         at = self.ask(
-            "select o.topic, o.partition, max(p.next_offset) from kafka_position p join origin o on o.id = p.origin group by 1, 2"
+            "select o.topic, o.partition, max(p.next_offset) from kafka_position p"
+            " join origin o on o.id = p.origin group by 1, 2"
         )
         stands = {(topic, partition): next_offset for topic, partition, next_offset in at}
         owed = "select count(*) from order_sync where revision > settled_revision or request_id is not null"

@@ -257,11 +257,7 @@ def climate_of(seed: int, *, scale: float = 1.0, restore: bool = False) -> Clima
             for fault, rate in (OF_REQUEST | OF_STORE_CALL | OF_CHANGE | {Fault.BEYOND_SETTLE: 0.15}).items()
             if fault in asked
         },
-        episodes={
-            fault: max(round(count * busy * scale), 1)
-            for fault, count in EPISODES.items()
-            if fault in asked
-        },
+        episodes={fault: max(round(count * busy * scale), 1) for fault, count in EPISODES.items() if fault in asked},
     )
 
 

@@ -147,7 +147,7 @@ def _backfill(world: World) -> None:
 
 
 def _restored(world: World) -> None:
-    """The state goes back to what it is now, some time later. Ingest sees it after a moment, and reads again from there."""
+    """The state goes back to what it is now, some time later. Ingest sees it after a moment, and reads it all again."""
     if world.going_back:
         return
     at, put_back = world.now, world.state.copied()

@@ -310,7 +310,7 @@ def _era_without_fence(patch: Patch) -> None:
     """A new era sends at once, with all of the budget."""
     start = core.start
 
-    def at_once(*arguments: Any, era_secs: float) -> Any:  # noqa: ARG001 - it pays it no heed
+    def at_once(*arguments: Any, era_secs: float) -> Any:
         return start(*arguments)
 
     patch.setattr(core, "start", at_once)
