@@ -15,7 +15,6 @@ from daemon.settings import Settings
 from daemon.state import reads
 from daemon.state.reads import Record
 
-
 LOST_SHOWN = 20
 
 

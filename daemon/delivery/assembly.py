@@ -11,7 +11,7 @@ from daemon.delivery.destination import Item, OrderFault
 from daemon.delivery.judge import Fault, Next, Post, Rules, Void, judge, posted, settled
 from daemon.document.assemble import Assembler
 from daemon.document.order import void_document
-from daemon.document.outcome import Outcome, Ready
+from daemon.document.outcome import Ineligible, Outcome, Ready
 from daemon.mapping.model import Mapping
 from daemon.mapping.rows import StoredRow
 from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder, Judgement
@@ -120,7 +120,7 @@ class Assembly:
                 if body is None:
                     outcome = self._assembler.assemble(order.key, rows[order.key], final=True, regardless=True)
                     if not isinstance(outcome, Ready):
-                        yield order, settled(order, Hold.LOST, NO_VOID)
+                        yield order, _without_void(order, outcome)
                         continue
                     body = outcome.document.body
                 yield order, posted(order, void_document(body, void.tag), void=True)
@@ -159,6 +159,13 @@ class Assembly:
         else:
             text = "another order was sent under the same id at the API: make `order_id` unique in the mapping"
             gathered.faults.append(OrderFault(order, "duplicate_vendor_id", text))
+
+
+def _without_void(order: DueOrder, outcome: Outcome) -> Judgement:
+    """Of an order that may have been sent in a future that was lost; one of another destination was not sent here."""
+    if isinstance(outcome, Ineligible):
+        return settled(order, Hold.HELD, outcome.reason)
+    return settled(order, Hold.LOST, NO_VOID)
 
 
 def _sort(gathered: Gathered, posts: list[tuple[DueOrder, Post]], order: DueOrder, verdict: Next) -> None:

@@ -63,8 +63,8 @@ class Assembler:
         """What the order comes to. `rows`: all rows of the order and the rows it looks up; others do no harm.
 
         With `final` the waiting is over: a looked-up row that never arrived counts as missing, and what is still
-        unknown makes the order invalid. `regardless`: an order that is cancelled or not eligible is taken for one, to
-        tell what would have been sent of it.
+        unknown makes the order invalid. `regardless`: one that is cancelled or not eligible is taken for an order, to
+        tell what would have been sent of it; but none of another destination.
         """
         graph = Graph(self._mapping, self._empties, order_key, rows, final=final)
         if graph.root is None:
@@ -89,7 +89,7 @@ class Assembler:
         mapping = self._mapping
         frame = {"row": graph.order, "order": graph.order}
         for name, condition in self._conditions.items():
-            if not regardless and not condition.evaluate(frame):
+            if not (regardless and name == "when") and not condition.evaluate(frame):
                 return Ineligible(name)
         if not regardless and mapping.void is not None and mapping.void.evaluate(frame):
             return Voided(mapping.void_tag)

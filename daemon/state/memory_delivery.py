@@ -32,8 +32,8 @@ from daemon.state.delivery_records import (
     array_bytes,
 )
 from daemon.state.delivery_store import check_identity
-from daemon.state.schedule import Lane
 from daemon.state.era import FIRST, Era
+from daemon.state.schedule import Lane
 
 NEVER = float("-inf")
 
