@@ -315,8 +315,9 @@ class PostgresIngestStore:
 
     def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
         with self._transaction() as cursor:
-            known = self._known(cursor, list(ends))
-        return self._carried_out(eras.replaying({**_partition_arrays(known), "targets": list(ends.values())}))
+            arrays = _partition_arrays(self._known(cursor, list(ends)))
+            cursor.execute(_SQL["register_origins"], arrays)
+        return self._carried_out(eras.replaying({**arrays, "targets": list(ends.values())}))
 
     def _carried_out(self, steps: eras.Steps) -> Era:
         with self._transaction() as cursor:
