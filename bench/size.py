@@ -185,8 +185,8 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{chosen.orders} orders, {rows / chosen.orders:.1f} rows and {requests / chosen.orders:.3f} requests each;"
-        f" a document has {size / chosen.orders / 2:.0f} bytes, the two kept ones {float(documents) / chosen.orders:.0f} together"
+        f"{chosen.orders} orders, {rows / chosen.orders:.1f} rows and {requests / chosen.orders:.3f} requests each; "
+        f"a document has {size / chosen.orders / 2:.0f} bytes, the two kept ones {float(documents) / chosen.orders:.0f}"
     )
 
 
