@@ -289,33 +289,6 @@ def _era_keeps_digests(patch: Patch) -> None:
     patch.setattr(memory, "_due", trusting)
 
 
-def _era_keeps_never_sent(patch: Patch) -> None:
-    """What was not sent before the state went back counts as never sent."""
-    due = memory._due
-
-    def trusting(order: Any, now: float, era: int) -> Any:
-        return replace(due(order, now, era), ever_attempted=order.ever_attempted)
-
-    patch.setattr(memory, "_due", trusting)
-    apply = memory._apply
-
-    def applied(order: Any, one: Any, mapping_version: str, now: float) -> None:
-        order.ever_attempted = order.last_attempted is not None
-        apply(order, one, mapping_version, now)
-
-    patch.setattr(memory, "_apply", applied)
-
-
-def _era_without_fence(patch: Patch) -> None:
-    """A new era sends at once, with all of the budget."""
-    start = core.start
-
-    def at_once(*arguments: Any, era_secs: float) -> Any:
-        return start(*arguments)
-
-    patch.setattr(core, "start", at_once)
-
-
 MUTANTS = (
     Mutant("settle without epoch", _settle_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
     Mutant("reserve without epoch", _reserve_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
@@ -336,7 +309,5 @@ MUTANTS = (
     Mutant("late finisher silent", _late_finisher_silent, (Style.PROCESSES,), 30),
     Mutant("no era", _no_era, (Style.STATE,), 30),
     Mutant("an era keeps digests", _era_keeps_digests, (Style.STATE, Style.EVERYTHING), 60),
-    Mutant("an era keeps what was never sent", _era_keeps_never_sent, (Style.STATE, Style.EVERYTHING), 60),
-    Mutant("an era without a fence", _era_without_fence, (Style.STATE, Style.EVERYTHING), 60),
     Mutant("blame at the first contrast", _hasty_blame, (Style.LINE, Style.VENDOR)),
 )
