@@ -248,6 +248,7 @@ class Delivery(Section):
     waiting_recheck_secs: Seconds = 30.0
     waiting_max_secs: Seconds = 3600.0
     resend_on_new_mapping: bool = False
+    request_keep_days: Count = 30  # what was sent when, for `show` and for audits
 
     @property
     def fence_secs(self) -> float:
@@ -356,6 +357,7 @@ class Operate(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     stall_secs: Seconds = 120.0  # a loop that has not turned for this long is not alive
     shutdown_secs: Seconds = 45.0
+    action_keep_days: Count = 365  # what operators did
 
 
 class Settings(Section):

@@ -18,6 +18,8 @@ from daemon.settings import Settings
 from daemon.state import reads
 from daemon.state.reads import Record
 
+LOST_SHOWN = 20
+
 
 def status(
     config: ConfigOption = None,
@@ -44,6 +46,12 @@ def status(
     print_table("Requests of the last hour", requests, found["requests"])
     if found["halted"]:
         print_table("Ingest stands still", ["topic", "partition", "next_offset", "why", "halted_at"], found["halted"])
+    if found["era"]:
+        title = "The state went back: what may have been sent since the restored moment is sent anew"
+        print_table(title, ["era", "began_at", "cause", "replayed", "lost_orders"], found["era"])
+    if found["lost"]:
+        title = f"Orders that may stand at the API and that no void can be made of ({LOST_SHOWN} at most)"
+        print_table(title, ["destination", "order_key", "vendor_order_id", "hold_since"], found["lost"])
     if found["gate"]:
         title = "Delivery is held until a backlog is folded"
         print_table(title, ["topic", "partition", "next_offset", "target", "since", "until"], found["gate"])
@@ -69,9 +77,11 @@ def _status(settings: Settings) -> dict[str, Any]:
                 ("rejects", "open_rejects"),
                 ("halted", "halted_partitions"),
                 ("gate", "gate"),
+                ("era", "era"),
                 ("positions", "positions"),
             )
         }
+        found["lost"] = reads.records(cursor, "lost_orders", limit=LOST_SHOWN)
     for destination in found["destinations"]:
         ours = settings.destinations.get(destination["name"])
         destination["delivery"] = None if ours is None else ours.delivery

@@ -69,8 +69,14 @@ def start(
     ledger: list[LedgerEntry],
     now: float,
     intake: Intake = OPEN,
+    *,
+    era_secs: float = float("inf"),
 ) -> State:
-    """The state of a new leader: what the destination remembers, and what earlier leaders left open."""
+    """The state of a new leader: what the destination remembers, and what earlier leaders left open.
+
+    `era_secs`: since the state went back. Of the future that was lost some request may still be under way, and nobody
+    knows how many bytes it sent: as if all of the budget had gone out in one request that began right then.
+    """
     state = State(
         Policy(settings),
         replace(intake, asked=standing.asked),
@@ -93,7 +99,17 @@ def start(
     for entry in ledger:
         book = book.reserve(number, Lane(entry.lane), entry.size, entry.zeroed).close(number, now + entry.secs)
         number += 1
-    return replace(state, ledger=book, inherited=tuple(inherited), next_number=number)
+    arrives = settings.start_grace_secs + settings.request_timeout_secs
+    book = book.reserve(number, Lane.LIVE, settings.budget_bytes).close(
+        number, now - era_secs + arrives + settings.budget_window_secs
+    )
+    return replace(
+        state,
+        ledger=book.trimmed(now),
+        inherited=tuple(inherited),
+        next_number=number + 1,
+        limited_until=now - era_secs + settings.fence_secs,
+    )
 
 
 def standing_of(state: State, now: float) -> Standing:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -73,6 +73,7 @@ RELEASE_PAGE = 1000  # of what another mapping or another mode held back
 RESEND_PAGE = 1000
 COUNT_SECS = 5.0
 COUNT_SHARE = 0.02  # of the time at most goes into counting what is parked, which may be millions
+HOUSE_SECS = 600.0  # how often old requests and actions are let go
 TURN_SECS = 1.0  # of fetching and judging, before a stop, a pause or an answer is heard
 
 
@@ -94,6 +95,7 @@ class DeliveryLoop:
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings.delivery
+        self._action_keep_days = settings.operate.action_keep_days
         self._identity = settings.destinations[destination]
         self._name = destination
         self._mapping = mapping
@@ -110,6 +112,7 @@ class DeliveryLoop:
         self._destination: int | None = None
         self._leadership: Leadership | None = None
         self._draining = False
+        self._looked_at = float("-inf")
         self._posts = Posts(api, self._settings, clock)
         self._forget_leadership()
 
@@ -120,7 +123,7 @@ class DeliveryLoop:
         self._releasing: list[Release] = []
         self._resend_after: str | None = None  # orders up to this key follow the mapping; None: all do, or none shall
         self._resent = 0
-        self._count_at = self._count_parked_at = self._ask_at = float("-inf")
+        self._count_at = self._count_parked_at = self._ask_at = self._house_at = float("-inf")
         self._requests: dict[int, int] = {}  # the core's number of a request -> its id in the state
         self._owing: list[Debt] = []  # to be recorded as soon as the state is back
 
@@ -156,6 +159,7 @@ class DeliveryLoop:
             self._log.info("gave way to another transaction", error=str(error))
             worked = True
         except StateUnavailable as error:
+            self._looked_at = float("-inf")  # it may come back as another one
             self._log.warning("state unavailable", error=str(error))
             self._health.set_ready(ready=False, reason="Postgres is unavailable")
             worked = False
@@ -170,6 +174,7 @@ class DeliveryLoop:
         if self._leadership is None and not await self._take_over():
             return False
         leadership = self._led()
+        await self._look()
         await leadership.keep(self._store, self._clock)
         worked = await self._pay_debts()
         await self._hear()
@@ -180,6 +185,7 @@ class DeliveryLoop:
         await self._remember()
         self._report.budget(self._state, self._clock())
         await self._count(leadership.lease.destination)
+        await self._keep_house()
         return worked
 
     async def rest(self, stop: asyncio.Event) -> None:
@@ -233,6 +239,8 @@ class DeliveryLoop:
             self._report.led(led=False)
             return False
         try:
+            # Where a new era begins by this very look, the lease is lost with it, and `inherit` says so.
+            era = await self._store.era()
             standing = await self._store.standing(destination)
             # Read after the epoch was raised: no request of an older one can be added any more.
             requests, ledger = await self._store.inherit(leadership.lease, self._settings.fence_secs)
@@ -245,7 +253,8 @@ class DeliveryLoop:
         known = replace(standing, halted=None) if new_mapping and _halted_for_orders(standing) else standing
         since = standing.registered_at if self._identity.live_since is None else self._identity.live_since.timestamp()
         intake = Intake(shadow=self._mode == "shadow", live_since=since)
-        self._state = core.start(self._settings, known, requests, ledger, self._clock(), intake)
+        era_secs = era.secs if era.number else float("inf")
+        self._state = core.start(self._settings, known, requests, ledger, self._clock(), intake, era_secs=era_secs)
         self._requests = {one.number: request.id for one, request in zip(self._state.inherited, requests, strict=True)}
         self._assembly = Assembly(self._store, self._mapping, self._name, destination, self._rules)
         self._saved = standing
@@ -258,7 +267,7 @@ class DeliveryLoop:
         self._resend_after = "" if self._settings.resend_on_new_mapping else None
         self._leadership = leadership
         self._report.led(led=True)
-        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests))
+        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests), era=era.number)
         return True
 
     def _abdicate(self) -> None:
@@ -277,6 +286,12 @@ class DeliveryLoop:
             await self._store.reopen(self._destination, sorted(keys), self._settings.fence_secs)
             self._posts.late_keys -= keys
             self._log.warning("late request: orders owed anew", orders=len(keys))
+
+    async def _look(self) -> None:
+        """Now and then, and after the state was away: whether it went back. Then our lease is no more."""
+        if self._clock() - self._looked_at >= COUNT_SECS:
+            self._report.era(await self._store.era())
+            self._looked_at = self._clock()
 
     async def _hear(self) -> None:
         """What operators stored, and whether the API key is another one now."""
@@ -503,6 +518,15 @@ class DeliveryLoop:
             self._report.parked_counts(await self._store.parked(destination))
             took = self._clock() - began
             self._count_parked_at = self._clock() + max(COUNT_SECS, took / COUNT_SHARE)
+
+    async def _keep_house(self) -> None:
+        """What is kept for a time only. A partition that others are at work in is dropped the next time."""
+        now = self._clock()
+        if now < self._house_at:
+            return
+        self._house_at = now + HOUSE_SECS
+        keep = timedelta(days=self._settings.request_keep_days), timedelta(days=self._action_keep_days)
+        self._report.gone(await self._store.let_go(*(one.total_seconds() for one in keep)))
 
 
 def _outgoing(item: Item) -> Outgoing:

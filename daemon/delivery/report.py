@@ -17,11 +17,13 @@ from daemon.state.delivery_records import (
     Drift,
     Fate,
     Freshness,
+    Gone,
     Hold,
     Judgement,
     Parked,
     Settlement,
 )
+from daemon.state.era import Era
 from daemon.state.schedule import Lane
 
 MODES = ("off", "shadow", "on")
@@ -126,6 +128,19 @@ class Report:
         """What counts now: bytes, and orders that went to 0."""
         self._metrics.budget_used_bytes.labels(self._destination).set(state.ledger.used(now))
         self._metrics.zeroed_orders.labels(self._destination).set(state.ledger.zeroed(now))
+
+    def era(self, era: Era) -> None:
+        """Which era is the present one, and since when."""
+        self._metrics.era.set(era.number)
+        self._metrics.era_age_seconds.set(era.secs)
+
+    def gone(self, gone: Gone) -> None:
+        """What was old was removed."""
+        if gone.request_partitions:
+            self._metrics.request_partitions_dropped_total.inc(gone.request_partitions)
+            self._log.info("old requests removed", partitions=gone.request_partitions)
+        if gone.actions:
+            self._log.info("old actions removed", count=gone.actions)
 
     def parked_counts(self, parked: Mapping[Hold, Parked]) -> None:
         """Parked orders by reason."""

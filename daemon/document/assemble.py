@@ -85,11 +85,14 @@ class Assembler:
             have += read(wanted)
         return have
 
-    def assemble(self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False) -> Outcome:
+    def assemble(
+        self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False, regardless: bool = False
+    ) -> Outcome:
         """What the order comes to. `rows`: all rows of the order and the rows it looks up; others do no harm.
 
         With `final` the waiting is over: a looked-up row that never arrived counts as missing, and what is still
-        unknown makes the order invalid.
+        unknown makes the order invalid. `regardless`: one that is cancelled or not eligible is taken for an order, to
+        tell what would have been sent of it; but none of another destination.
         """
         graph = Graph(self._mapping, self._empties, order_key, rows, final=final)
         if graph.root is None:
@@ -100,7 +103,7 @@ class Assembler:
         if graph.root.deleted:
             return Deleted()
         try:
-            return self._outcome(graph, final=final)
+            return self._outcome(graph, final=final, regardless=regardless)
         except NotYet as signal:
             if final:
                 cure = "`order-sync show` prints the statement that has the connector send the row again"
@@ -110,13 +113,13 @@ class Assembler:
         except Fault as fault:
             return Invalid((str(fault),))
 
-    def _outcome(self, graph: Graph, *, final: bool) -> Outcome:
+    def _outcome(self, graph: Graph, *, final: bool, regardless: bool) -> Outcome:
         mapping = self._mapping
         frame = {"row": graph.order, "order": graph.order}
         for name, condition in self._conditions.items():
-            if not condition.evaluate(frame):
+            if not (regardless and name == "when") and not condition.evaluate(frame):
                 return Ineligible(name)
-        if mapping.void is not None and mapping.void.evaluate(frame):
+        if not regardless and mapping.void is not None and mapping.void.evaluate(frame):
             return Voided(mapping.void_tag)
         problems: list[str] = []
         values = self._values(frame, problems)

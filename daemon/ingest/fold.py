@@ -96,15 +96,20 @@ class Stager:
         self._structure = structure
         self._sources = structure.sources
 
-    def stage(self, changes: Iterable[tuple[int, Change]], live_since_ms: int) -> list[list[StagedRow]]:
-        """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill."""
+    def stage(
+        self, changes: Iterable[tuple[int, Change]], live_since_ms: int, *, one_by_one: bool = False
+    ) -> list[list[StagedRow]]:
+        """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill.
+
+        `one_by_one`: nothing is coalesced, so that every order is touched that a row belonged to on its way.
+        """
         rounds: list[list[StagedRow]] = []
         latest: dict[tuple[str, str], tuple[int, StagedRow | None]] = {}
         for origin, change in changes:
             row = self._staged(origin, change, live_since_ms)
             name = (row.source, row.key)
             number, earlier = latest.get(name, (-1, None))
-            if earlier is not None and _coalesces(earlier, row):
+            if not one_by_one and earlier is not None and _coalesces(earlier, row):
                 _absorb(earlier, row)
                 continue
             number += 1

@@ -137,11 +137,14 @@ class Metrics:
         "Topics, or 1, that Kafka keeps from us for now.", "1", kind="unreachable | identity | group | describe | read"
     )
     gate_targets = _gauge("Partitions that hold delivery until they have caught up.", "partitions")
+    era = _gauge("How often the state went back to an earlier one (restore, fail-over), as far as it knows.", "eras")
+    era_age_seconds = _gauge("Time since the state last went back; since it was made, where it never did.", "seconds")
+    era_replaying = _gauge("1 while what may have been lost with the last era is read again from Kafka.", "1")
     orders = _gauge(
         "Orders that are not clean, by state.",
         "orders",
         destination=DESTINATION,
-        state="owed_live | owed_backfill | in_flight | quarantined | waiting | held | shadow | backfill | guarded",
+        state=f"owed_live | owed_backfill | in_flight | quarantined | waiting | held | lost | {PARKED}",
     )
     parked_total = _counter(
         "Orders that could be sent and were parked instead.", "orders", destination=DESTINATION, hold=PARKED
@@ -215,6 +218,8 @@ class Metrics:
     quarantined_total = _counter(
         "Orders put into quarantine.", "orders", destination=DESTINATION, reason="closed set of quarantine reasons"
     )
+
+    request_partitions_dropped_total = _counter("Partitions of old requests that were dropped.", "partitions")
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the _created series double a scrape, unread

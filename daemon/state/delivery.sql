@@ -17,23 +17,25 @@ insert into lease (destination) values (%(destination)s) on conflict do nothing
 
 -- name: take_lease
 -- A new epoch, where the old lease is over by the database's clock. Waits for transactions that hold the old one.
-update lease set epoch = epoch + 1, holder = %(holder)s,
+update lease set epoch = epoch + 1, renewals = 0, holder = %(holder)s,
     expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
 where destination = %(destination)s and expires_at < clock_timestamp()
 returning epoch
 
 -- name: renew_lease
-update lease set expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
-where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
-returning epoch
+-- A row with fewer renewals than its holder knows of is that of a state that went back: its holder leads no more.
+update lease set renewals = renewals + 1, expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s
+returning renewals
 
 -- name: release_lease
 update lease set expires_at = '-infinity'
-where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s
 
 -- name: hold_lease
 -- No take-over can come between this and the commit.
-select 1 from lease where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s for share
+select 1 from lease
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s for share
 
 -- name: hold_mapping_in_force
 select version from mapping_in_force for share
@@ -56,8 +58,8 @@ where destination = %(destination)s and settled_at is null order by id
 -- name: ledger
 -- Settled requests whose bytes still count, with the seconds they will; and those whose zeroed orders do, an hour longer.
 select lane, bytes, extract(epoch from counts_until - clock_timestamp())::float8, zeroed from delivery_request
-where destination = %(destination)s and counts_until > clock_timestamp() - interval '1 hour'
-  and (counts_until > clock_timestamp() or zeroed > 0)
+where destination = %(destination)s and counts_until > statement_timestamp() - interval '1 hour'
+  and (counts_until > statement_timestamp() or zeroed > 0)
 
 -- name: standing
 select paused, halted_reason,
@@ -78,28 +80,36 @@ where id = %(destination)s
 -- name: due
 -- The next due orders of one lane, found by the partial index order_sync_due alone; none while a backlog is folded:
 -- orders would be sent with half of what one transaction of the OMS changed.
-select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
-       vendor_order_id,
-       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end, zeroed
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
+       case when digest_era = (select max(number) from era) then digest end,
+       ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
+       case when ever_attempted then vendor_order_id end,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
+       zeroed and owed_era = (select max(number) from era)
 from order_sync
 where destination = %(destination)s and lane = %(lane)s
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
   and parked_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
   and order_key <> all(%(busy)s::text[])
 order by greatest(due_at, not_before) limit %(limit)s
 
 -- name: due_among
-select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
-       vendor_order_id,
-       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end, zeroed
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
+       case when digest_era = (select max(number) from era) then digest end,
+       ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
+       case when ever_attempted then vendor_order_id end,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
+       zeroed and owed_era = (select max(number) from era)
 from order_sync
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
   and parked_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
 order by order_key
 
 -- name: rows_of
@@ -133,7 +143,9 @@ left join source_row r on r.source = s.id and r.key = o.order_key
 where o.destination = %(destination)s and o.vendor_order_id = any(%(vendor_ids)s::text[])
 
 -- name: next_request
-select nextval(pg_get_serial_sequence('delivery_request', 'id'))
+-- With a place for its row.
+with next as materialized (select nextval(pg_get_serial_sequence('delivery_request', 'id')) as id)
+select id, room_for_requests(id) from next
 
 -- name: lock_outgoing
 -- Those that can still be put in flight: owed at the revision that was judged, or a later one; nobody else holds their vendor id.
@@ -144,6 +156,7 @@ join order_sync s on s.destination = %(destination)s and s.order_key = b.order_k
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
   and s.quarantine_revision is distinct from s.revision and s.parked_revision is distinct from s.revision
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
   and not exists (
       select 1 from order_sync h
       where h.destination = %(destination)s and h.vendor_order_id = b.vendor_order_id and h.order_key <> b.order_key
@@ -221,6 +234,7 @@ update order_sync s set
     first_change = case when v.fate = 'accepted' then s.first_change else least(s.first_change, s.sent_first_change) end,
     first_commit = case when v.fate = 'accepted' then s.first_commit else least(s.first_commit, s.sent_first_commit) end,
     digest = case when v.fate in ('accepted', 'not_sent') and s.revision = s.sent_revision then v.digest end,
+    digest_era = (select max(number) from era),
     ever_attempted = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.attempted else true end,
     zeroed = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.zeroed else s.zeroed end,
     not_before = case when v.hold_secs > 0
@@ -257,6 +271,7 @@ with judged as (
 )
 update order_sync s set
     mapping_version = %(mapping_version)s,
+    ever_attempted = s.ever_attempted or s.owed_era < (select max(number) from era),
     settled_revision = case when j.settle then j.revision else s.settled_revision end,
     first_change = case when j.settle then null else s.first_change end,
     first_commit = case when j.settle then null else s.first_commit end,
@@ -359,6 +374,19 @@ where id = %(destination)s and backfill_since = to_timestamp(%(since)s) and back
 
 -- name: count_held
 select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
+
+-- name: lost
+-- Orders that may stand at the API from a future that was lost, and of which no void can be made.
+select count(*) from order_sync where destination = %(destination)s and hold = 'lost' and revision <= settled_revision
+
+-- name: drop_old_requests
+select drop_old_requests(make_interval(secs => %(keep_secs)s))
+
+-- name: purge_actions
+-- A page of operators' actions older than they are kept.
+delete from operator_action where id in (
+    select id from operator_action where at < clock_timestamp() - make_interval(secs => %(keep_secs)s) order by id limit 1000
+)
 
 -- name: counts
 -- Owed orders by what they wait for, without the parked ones. A quarantine that a change has ended is not counted as one.

@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from daemon.mapping.rows import StoredRow, Wanted
+from daemon.state.era import Era
 
 
 class Hold(StrEnum):
@@ -21,6 +22,7 @@ class Hold(StrEnum):
     DELETED = "deleted"  # the root row is deleted and the mapping keeps what was sent
     SUPERSEDED = "superseded"  # gone, and another order has taken over its vendor id
     DISCARDED = "discarded"  # guarded, and a person had the API keep what it has
+    LOST = "lost"  # gone; it may stand at the API from a future that was lost, and nothing is left to void it with
     # Parked: judged and owed, and not sent while it is at this revision.
     SHADOW = "shadow"  # the destination sends nothing
     BACKFILL = "backfill"  # placed before live_since, and not asked for, or not its turn yet
@@ -47,11 +49,12 @@ UNDONE = (Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Leadership of one destination. `epoch` is raised by every take-over."""
+    """Leadership of one destination. `epoch` is raised by every take-over; `renewals` that its holder knows of."""
 
     destination: int
     epoch: int
     holder: UUID
+    renewals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,9 @@ class LedgerEntry:
 class DueOrder:
     """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
 
-    `digest` is that of the last accepted document while nothing since is in doubt. `waited_secs`: how long it has been
-    waiting for a missing part, 0 if it is not. `zeroed`: sending it with a total of 0 takes nothing away. `read_at` is
-    the database's clock, epoch seconds.
+    `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
+    that may have been lost. `waited_secs`: how long it has been waiting for a missing part, 0 if it is not. `zeroed`:
+    sending it with a total of 0 takes nothing away. `read_at` is the database's clock, epoch seconds.
     """
 
     key: str
@@ -234,6 +237,14 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What was old and was removed: partitions of requests, operators' actions."""
+
+    request_partitions: int = 0
+    actions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Orders that are not clean and not parked, by state, and for each lane the age of the oldest owed one.
 
@@ -282,8 +293,8 @@ class DeliveryState(Protocol):
         """A new epoch if nobody holds an unexpired lease (by the database's clock), else None."""
         ...
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        """Extend the lease to `secs` from now."""
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        """Extend the lease to `secs` from now. One of which the state knows fewer renewals is lost: it went back."""
         ...
 
     async def release_lease(self, lease: Lease) -> None:
@@ -292,6 +303,10 @@ class DeliveryState(Protocol):
 
     async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
         """After a take-over: requests that nobody settled, their orders held meanwhile, and the byte ledger."""
+        ...
+
+    async def era(self) -> Era:
+        """The present era. A new one begins, and every lease ends, where the server is another one than before."""
         ...
 
     async def standing(self, destination: int) -> Standing:
@@ -379,6 +394,13 @@ class DeliveryState(Protocol):
 
         They are due in that order. Of the backfill it is remembered how far it was released, where `placed` is what
         was asked for.
+        """
+        ...
+
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:
+        """Remove some of the requests and operators' actions that are older than that; the others go the next times.
+
+        Requests that nobody settled, or whose bytes count, stay.
         """
         ...
 

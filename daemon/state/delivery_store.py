@@ -26,6 +26,7 @@ from daemon.state.delivery_records import (
     Drift,
     DueOrder,
     Freshness,
+    Gone,
     Hold,
     Holder,
     Judgement,
@@ -39,6 +40,7 @@ from daemon.state.delivery_records import (
     Standing,
     array_bytes,
 )
+from daemon.state.era import Era, Server, carried_out_async, following, server_of_async, tell
 from daemon.state.queries import queries
 
 _SQL = queries("delivery.sql")
@@ -50,6 +52,8 @@ class PostgresDeliveryStore:
     def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]], settings: Postgres) -> None:
         self._pool = pool
         self._settings = settings
+        self._server: Server | None = None
+        self._connections = 0
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncCursor]:
@@ -95,9 +99,11 @@ class PostgresDeliveryStore:
         rows = await self._all("take_lease", destination=destination, holder=holder, secs=secs)
         return Lease(destination, int(rows[0][0]), holder) if rows else None
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        if not await self._all("renew_lease", **_lease(lease), secs=secs):
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        rows = await self._all("renew_lease", **_lease(lease), secs=secs)
+        if not rows:
             raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+        return replace(lease, renewals=int(rows[0][0]))
 
     async def release_lease(self, lease: Lease) -> None:
         async with self._transaction() as cursor:
@@ -111,6 +117,16 @@ class PostgresDeliveryStore:
             requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in await cursor.fetchall()]
             await cursor.execute(_SQL["ledger"], destination)
             return requests, [LedgerEntry(*row) for row in await cursor.fetchall()]
+
+    async def era(self) -> Era:
+        connections = self._pool.get_stats().get("connections_num", 0)
+        if self._server is None or connections != self._connections:
+            # A server that was restored or took over is met by new connections.
+            self._server, self._connections = await server_of_async(self._pool, self._settings), connections
+        async with self._transaction() as cursor:
+            era = await carried_out_async(cursor, following(self._server))
+        tell(era)
+        return era
 
     async def standing(self, destination: int) -> Standing:
         [row] = await self._all("standing", destination=destination)
@@ -315,6 +331,12 @@ class PostgresDeliveryStore:
                 await cursor.execute(_SQL["remember_reached"], {**page, "reached": released[-1][2]})
             return [row[1] for row in released]
 
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:
+        [(partitions,)] = await self._all("drop_old_requests", keep_secs=request_keep_secs)
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL["purge_actions"], {"keep_secs": action_keep_secs})
+            return Gone(int(partitions), cursor.rowcount)
+
     async def counts(self, destination: int) -> Counts:
         orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
         oldest: dict[int, float] = {}
@@ -329,6 +351,7 @@ class PostgresDeliveryStore:
             oldest[lane] = max(age or 0.0, 0.0)
             waits = max(waits, waited or 0.0)
         [(orders["held"],)] = await self._all("count_held", destination=destination)
+        [(orders["lost"],)] = await self._all("lost", destination=destination)
         [ages] = await self._all("hold_ages", destination=destination)
         named = zip(("paused", "halted", "gate"), ages, strict=True)
         return Counts(orders, oldest, {"waiting": waits, **{name: max(age or 0.0, 0.0) for name, age in named}})
@@ -354,7 +377,12 @@ def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tup
 
 
 def _lease(lease: Lease) -> dict[str, Any]:
-    return {"destination": lease.destination, "epoch": lease.epoch, "holder": lease.holder}
+    return {
+        "destination": lease.destination,
+        "epoch": lease.epoch,
+        "holder": lease.holder,
+        "renewals": lease.renewals,
+    }
 
 
 def _stored_row(row: Row) -> StoredRow:

@@ -292,19 +292,21 @@ select source, key from source_row where refs && %(hashes)b::bigint[] and root i
 -- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
 -- `mass` orders at once (a product renamed) are backfill: they must not crowd out the orders that changed themselves.
 with t as (select clock_timestamp() as now),
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
 found as (
     select distinct root from source_row
     where refs && %(hashes)b::bigint[] and root is not null and root <> all(%(touched)b::text[])
 ),
 size as (select count(*) > %(mass)s as is_mass from found)
 insert into order_sync as o
-    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
-select d, found.root, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
+    (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
+select d, found.root, e.era, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
        case when size.is_mass then null else to_timestamp(%(committed)s::bigint / 1000.0) end,
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, size, found, unnest(%(destinations)b::smallint[]) as d
+from t, e, size, found, unnest(%(destinations)b::smallint[]) as d
 order by d, found.root
 on conflict (destination, order_key) do update set
+    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
     lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
@@ -315,15 +317,18 @@ on conflict (destination, order_key) do update set
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
-with t as (select clock_timestamp() as now)
+-- What becomes owed while Kafka is read again counts as of the era before: it may have been sent in the lost future.
+with t as (select clock_timestamp() as now),
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1)
 insert into order_sync as o
-    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
-select d, s.order_key, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
+    (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
+select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
+from t, e, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
      unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set
+    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
     lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
@@ -344,7 +349,7 @@ on conflict (topic, topic_id, partition, "offset") do update set
 -- name: move_positions
 -- Conditional on the value this consumer started from: a zombie's whole transaction fails here.
 update kafka_position p
-set next_offset = s.next, folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
+set next_offset = s.next, furthest = greatest(p.furthest, p.next_offset, s.next), folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
     rejected = p.rejected + s.rejected, moved_at = clock_timestamp(), halted = null, halted_at = null,
     target = case when s.next < p.target then p.target end,
     target_since = case when s.next < p.target then p.target_since end,

@@ -21,11 +21,16 @@ from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, place, row_hash
 from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
+from daemon.state import era as eras
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
+from daemon.state.era import Era, Mirrored, Server, signature
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
 _SQL = queries("ingest.sql")
+
+SNAPSHOT_READ = "r"
+"""The op of a row that is told again, changed or not."""
 
 MASS_CHANGE = 100
 """Changed look-ups that touch more orders than this in one batch (a product renamed) are backfill: they must not crowd
@@ -66,11 +71,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction folds: rounds of staged rows, rejects with their topic id, and the positions to move."""
+    """What one transaction folds: rounds of staged rows, rejects with their topic id, and the positions to move.
+
+    `replay`: what is read here may have been read before, and sent, in a future that was lost. Every order that it
+    touches is due then, whatever comes out in the end; its changes are not coalesced.
+    """
 
     rounds: Sequence[Sequence[StagedRow]]
     rejects: Sequence[tuple[str, Reject]]
     moves: Sequence[Move]
+    replay: bool = False
 
 
 @dataclass(slots=True)
@@ -116,6 +126,18 @@ class IngestStore(Protocol):
 
     def gate(self) -> int:
         """How many partitions hold delivery."""
+
+    def era(self) -> Era:
+        """The present era. A new one begins where the server is another one than this state was on."""
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        """The present era. A new one begins where the group has read what this state knows nothing of.
+
+        `mirrored` was asked for before the positions of this state were last read, so that none is ahead by itself.
+        """
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        """Note that all until these ends is read again in the present era, unless that is noted already."""
 
     def fold(self, batch: Batch) -> FoldResult:
         """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
@@ -196,6 +218,7 @@ class PostgresIngestStore:
         self._debounce = debounce
         self._mapping_version = mapping_version
         self._connection: psycopg.Connection[Row] | None = None
+        self._server: Server | None = None
         self._lineages: dict[str, int] = {}
         self._sources: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -271,9 +294,46 @@ class PostgresIngestStore:
 
     def gate(self) -> int:
         with self._transaction() as cursor:
+            cursor.execute(eras.SQL["end_replay"])
             cursor.execute(_SQL["gate"])
             [(count,)] = cursor.fetchall()
             return int(count)
+
+    def era(self) -> Era:
+        return self._carried_out(eras.following(self._asked_server()))
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        server, present = self._asked_server(), self.era()
+        ours = {asked: one.by == signature(present, asked.topic_id) for asked, one in mirrored.items()}
+        # What is another's says nothing of this state; one that does not say whose it is may.
+        counts = [asked for asked, one in mirrored.items() if ours[asked] or not one.by]
+        with self._transaction() as cursor:
+            known = self._known(cursor, counts)
+        parameters = {
+            **_partition_arrays(known),
+            "mirrored": [mirrored[asked].offset for asked in counts],
+            "ours": [ours[asked] for asked in counts],
+        }
+        return self._carried_out(eras.going_ahead(parameters, server))
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        with self._transaction() as cursor:
+            arrays = _partition_arrays(self._known(cursor, list(ends)))
+            cursor.execute(_SQL["register_origins"], arrays)
+        return self._carried_out(eras.replaying({**arrays, "targets": list(ends.values())}))
+
+    def _carried_out(self, steps: eras.Steps) -> Era:
+        with self._transaction() as cursor:
+            found = eras.carried_out(cursor, steps)
+        eras.tell(found)
+        return found
+
+    def _asked_server(self) -> Server:
+        """Asked once on each connection: a server that was restored or took over is met by a new one."""
+        connection = self._connected()
+        if self._server is None:
+            self._server = eras.server_of(connection, self._settings)
+        return self._server
 
     def _known(self, cursor: Cursor, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
         """The partitions with the newest known topic id where the broker tells none."""
@@ -312,7 +372,9 @@ class PostgresIngestStore:
         result = FoldResult()
         with self._transaction() as cursor:
             self._expect(cursor, batch.moves)
-            self._apply(cursor, batch.rounds, result)
+            # What is read again goes round by round: each order that a row passed by is touched, as it was before.
+            for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
+                self._apply(cursor, rounds, result, replay=batch.replay)
             self._keep(cursor, batch.rejects)
             self._move(cursor, batch.moves, result)
         return result
@@ -356,13 +418,19 @@ class PostgresIngestStore:
             )
 
     def _apply(
-        self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]], result: FoldResult, *, late: bool = False
+        self,
+        cursor: Cursor,
+        rounds: Sequence[Sequence[StagedRow]],
+        result: FoldResult,
+        *,
+        late: bool = False,
+        replay: bool = False,
     ) -> None:
         """Steps 2 to 5 of `fold`. `late`: what is folded takes no row into a newer generation."""
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
-            applied = self._upsert(cursor, rows, touched, changed, result, late=late)
+            applied = self._upsert(cursor, rows, touched, changed, result, late=late, replay=replay)
             if halves := [
                 row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
             ]:
@@ -376,7 +444,7 @@ class PostgresIngestStore:
             self._mark(cursor, touched)
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
-        result.orders = len(touched)
+        result.orders += len(touched)
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
         """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
@@ -463,6 +531,7 @@ class PostgresIngestStore:
     def _connected(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = connect(self._settings)
+            self._server = None
         return self._connection
 
     def _learn_lineages(self, rounds: Sequence[Sequence[StagedRow]]) -> None:
@@ -495,6 +564,7 @@ class PostgresIngestStore:
         result: FoldResult,
         *,
         late: bool,
+        replay: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
         ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
@@ -508,7 +578,7 @@ class PostgresIngestStore:
             row = staged.pop(name)
             applied.append(row)
             result.folded.update((row.mark.origin, op) for op in row.ops)
-            if has_changed:
+            if has_changed or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
                 changed[name] = row
                 lane = Lane.BACKFILL if row.backfill else Lane.LIVE
                 touched.add(root, lane, row.first_commit_ms)

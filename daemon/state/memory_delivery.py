@@ -21,6 +21,7 @@ from daemon.state.delivery_records import (
     DueOrder,
     Fate,
     Freshness,
+    Gone,
     Hold,
     Holder,
     Judgement,
@@ -36,6 +37,7 @@ from daemon.state.delivery_records import (
     array_bytes,
 )
 from daemon.state.delivery_store import check_identity
+from daemon.state.era import FIRST, Era
 from daemon.state.schedule import Lane
 
 NEVER = float("-inf")
@@ -80,6 +82,8 @@ class OrderRecord:
     placed_at: float | None = None
     body_bytes: int | None = None
     zeroed: bool = False
+    owed_era: int = 0
+    digest_era: int = 0
 
     def owed(self) -> bool:
         """Whether a delivery is owed."""
@@ -133,9 +137,20 @@ class DestinationRecord:
     halted_at: float | None = None
     epoch: int = 0
     holder: UUID | None = None
+    renewals: int = 0
     expires_at: float = NEVER
     orders: dict[str, OrderRecord] = field(default_factory=dict)
     requests: dict[int, RequestRecord] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class EraRecord:
+    """One row of era."""
+
+    began_at: float
+    cause: str
+    targeted: bool = True
+    replaying: bool = False
 
 
 class MemoryDeliveryStore:
@@ -150,6 +165,8 @@ class MemoryDeliveryStore:
         """Ingest folds a backlog: nothing is due."""
         self.reconciled: dict[int, Drift] = {}
         """The result of the newest reconcile, by destination."""
+        self.eras: list[EraRecord] = [EraRecord(NEVER, FIRST.cause)]
+        """The last one is the present."""
         self.mapping_in_force = ""
         """Sends and judgements under another one are refused, where one is named."""
 
@@ -159,15 +176,36 @@ class MemoryDeliveryStore:
         """The row as it is now."""
         self._rows[row.source, row.key] = row
 
+    def begin_era(self, cause: str) -> None:
+        """Ingest, or somebody who met another server, saw that the state went back."""
+        self.eras.append(EraRecord(self._clock(), cause, targeted=False, replaying=True))
+        for record in self._destinations.values():
+            record.epoch += 1
+            record.holder, record.expires_at = None, NEVER
+
+    def replay(self) -> None:
+        """Ingest noted how far it reads again; until then `gate_closed` is its affair."""
+        self.eras[-1].targeted = True
+
+    def end_replay(self) -> None:
+        """Ingest has read again what there was."""
+        self.eras[-1].replaying = False
+
+    @property
+    def _era(self) -> int:
+        return len(self.eras) - 1
+
     def touch(self, destination: int, key: str, *, lane: int = 0, due_in: float = 0.0) -> None:
         """The order changed: owed, due in so many seconds."""
         now = self._clock()
         orders = self._destinations[destination].orders
         record = orders.get(key)
+        era = self._era - self.eras[-1].replaying
         if record is None:
-            orders[key] = OrderRecord(key, lane, now + due_in, first_change=now, first_commit=now)
+            orders[key] = OrderRecord(key, lane, now + due_in, first_change=now, first_commit=now, owed_era=era)
             return
         record.lane = min(record.lane, lane) if record.owed() else lane
+        record.owed_era = min(record.owed_era, era) if record.owed() else era
         record.revision += 1
         record.due_at = now + due_in
         record.first_change = now if record.first_change is None else record.first_change
@@ -233,15 +271,19 @@ class MemoryDeliveryStore:
         if record.expires_at >= now:
             return None
         record.epoch += 1
+        record.renewals = 0
         record.holder, record.expires_at = holder, now + secs
         return Lease(destination, record.epoch, holder)
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        self._led(lease).expires_at = self._clock() + secs
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        record = self._led(lease)
+        record.expires_at = self._clock() + secs
+        record.renewals += 1
+        return replace(lease, renewals=record.renewals)
 
     async def release_lease(self, lease: Lease) -> None:
         record = self._destinations[lease.destination]
-        if (record.epoch, record.holder) == (lease.epoch, lease.holder):
+        if _holds(record, lease):
             record.expires_at = NEVER
 
     async def inherit(self, lease: Lease, hold_secs: float) -> tuple[list[OpenRequest], list[LedgerEntry]]:
@@ -259,6 +301,11 @@ class MemoryDeliveryStore:
         ]
         return [OpenRequest(one.id, one.lane, one.size, one.keys, one.zeroed) for one in open_requests], ledger
 
+    async def era(self) -> Era:
+        record = self.eras[-1]
+        secs = self._clock() - record.began_at
+        return Era(self._era, "memory", secs, record.cause, record.targeted, record.replaying)
+
     async def standing(self, destination: int) -> Standing:
         record = self._destinations[destination]
         return replace(record.standing, pause_secs=max(record.paused_until - self._clock(), 0.0))
@@ -273,14 +320,19 @@ class MemoryDeliveryStore:
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
         now, away = self._clock(), frozenset(busy)
-        orders = [] if self.gate_closed else self._destinations[destination].orders.values()
+        orders = [] if self._held() else self._destinations[destination].orders.values()
         found = [order for order in orders if order.lane == lane and order.due(now) and order.key not in away]
         found.sort(key=lambda order: max(order.due_at, order.not_before))
-        return [_due(order, now) for order in found[:limit]]
+        return [_due(order, now, self._era) for order in found[:limit]]
 
     async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
-        now, orders = self._clock(), {} if self.gate_closed else self._destinations[destination].orders
-        return [_due(orders[key], now) for key in sorted(set(keys)) if key in orders and orders[key].due(now)]
+        now, orders = self._clock(), {} if self._held() else self._destinations[destination].orders
+        era = self._era
+        return [_due(orders[key], now, era) for key in sorted(set(keys)) if key in orders and orders[key].due(now)]
+
+    def _held(self) -> bool:
+        """Ingest folds a backlog, or is about to."""
+        return self.gate_closed or not self.eras[-1].targeted
 
     async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
         found: dict[str, list[StoredRow]] = {root: [] for root in roots}
@@ -322,7 +374,7 @@ class MemoryDeliveryStore:
         self, lease: Lease, request: int, lane: int, orders: Sequence[Outgoing], mapping_version: str
     ) -> list[str]:
         record, now = self._led_under(lease, mapping_version), self._clock()
-        going = [order for order in orders if not self.gate_closed and _can_go(record.orders, order, now)]
+        going = [order for order in orders if not self._held() and _can_go(record.orders, order, now)]
         if not going or request in record.requests:
             return []
         for order in going:
@@ -363,6 +415,7 @@ class MemoryDeliveryStore:
             if order is None or order.request != settlement.request:
                 continue
             _land(order, one, now)
+            order.digest_era = self._era
             if one.fate is Fate.ACCEPTED:
                 commit = order.sent_first_commit
                 accepted.append(Freshness(one.key, order.lane, None if commit is None else now - commit))
@@ -374,6 +427,7 @@ class MemoryDeliveryStore:
             order = record.orders.get(one.key)
             if order is None or order.revision != one.revision or order.request is not None or not order.owed():
                 continue
+            order.ever_attempted = order.ever_attempted or order.owed_era < self._era
             _apply(order, one, mapping_version, now)
             held.append(one.key)
         return held
@@ -428,6 +482,15 @@ class MemoryDeliveryStore:
             record.standing = replace(record.standing, asked=Asked(placed, max(asked.reached, page[-1][0])))
         return [key for _, key, _ in page]
 
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:  # noqa: ARG002 - it keeps none
+        before, gone = self._clock() - request_keep_secs, 0
+        for record in self._destinations.values():
+            old = [one.id for one in record.requests.values() if (one.counts_until or before) < before]
+            gone += bool(old)
+            for number in old:
+                del record.requests[number]
+        return Gone(gone)
+
     async def counts(self, destination: int) -> Counts:
         now, record = self._clock(), self._destinations[destination]
         counts = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
@@ -435,6 +498,7 @@ class MemoryDeliveryStore:
         waits = 0.0
         orders = record.orders.values()
         counts["held"] = sum(order.hold is Hold.HELD and not order.owed() for order in orders)
+        counts["lost"] = sum(order.hold is Hold.LOST and not order.owed() for order in orders)
         for order in orders:
             if not order.owed() or order.parked():
                 continue
@@ -469,7 +533,7 @@ class MemoryDeliveryStore:
 
     def _led(self, lease: Lease) -> DestinationRecord:
         record = self._destinations[lease.destination]
-        if (record.epoch, record.holder) != (lease.epoch, lease.holder):
+        if not _holds(record, lease):
             raise LeaseLost(f"another process delivers to destination {lease.destination} now")
         return record
 
@@ -478,6 +542,10 @@ def _judged_otherwise(order: OrderRecord, mapping_version: str) -> bool:
     """Ever accepted, judged under another mapping, and not to be assembled anew in any case."""
     settled = order.request is not None or not order.owed()
     return order.accepted_at is not None and settled and order.mapping_version != mapping_version
+
+
+def _holds(record: DestinationRecord, lease: Lease) -> bool:
+    return (record.epoch, record.holder) == (lease.epoch, lease.holder) and record.renewals >= lease.renewals
 
 
 def _state(order: OrderRecord) -> str:
@@ -490,20 +558,20 @@ def _state(order: OrderRecord) -> str:
     return "owed_backfill" if order.lane else "owed_live"
 
 
-def _due(order: OrderRecord, now: float) -> DueOrder:
+def _due(order: OrderRecord, now: float, era: int) -> DueOrder:
     waited = now - order.hold_since if order.hold is Hold.WAITING and order.hold_since is not None else 0.0
     return DueOrder(
         order.key,
         order.lane,
         order.revision,
         now,
-        order.digest,
-        order.ever_attempted,
+        order.digest if order.digest_era == era else None,
+        order.ever_attempted or order.owed_era < era,
         order.voided,
         order.send_alone,
-        order.vendor_order_id,
+        order.vendor_order_id if order.ever_attempted else None,
         waited,
-        order.zeroed,
+        order.zeroed and order.owed_era == era,
     )
 
 

@@ -15,7 +15,8 @@ from daemon.errors import PositionsMoved
 from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
 from daemon.mapping.structure import Step, Structure
-from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, TopicPartition
+from daemon.state.era import Era, Mirrored, signature
+from daemon.state.ingest_store import MASS_CHANGE, SNAPSHOT_READ, Batch, FoldResult, Position, TopicPartition
 from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
 
@@ -38,6 +39,9 @@ class MemoryIngestStore:
         """By source; a rebuild raises them. Sources that are not in here are in generation 0."""
         self.halted: dict[int, str] = {}
         self._next: dict[int, int] = {}
+        self.furthest: dict[int, int] = {}
+        """By origin, the highest next offset that was ever stood at."""
+        self._era, self._targeted, self._replaying = 0, True, False
         self._targets: dict[int, int] = {}
         self._mark = mark
         self._above: dict[str, list[Step]] = {}
@@ -83,6 +87,7 @@ class MemoryIngestStore:
         """What an operator does: go on from here, whatever the topic's incarnation."""
         origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
         self._next[origin] = next_offset
+        self.furthest[origin] = max(self.furthest.get(origin, -1), next_offset)
         self._targets.pop(origin, None)
         self.halted.pop(origin, None)
 
@@ -111,6 +116,31 @@ class MemoryIngestStore:
     def gate(self) -> int:
         return len(self._targets.keys() - self.halted.keys())
 
+    def era(self) -> Era:
+        self._replaying = self._replaying and not (self._targeted and not self._targets)
+        return Era(self._era, "memory", 0.0, "", self._targeted, self._replaying)
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        present, ahead = self.era(), False
+        for asked, one in mirrored.items():
+            ours = one.by == signature(present, asked.topic_id)
+            for position in self.positions([asked]).values() if ours or not one.by else ():
+                furthest = self.furthest.get(position.origin, -1)
+                ahead = ahead or (one.offset > furthest and (ours or furthest >= 0))
+                self.furthest[position.origin] = max(furthest, one.offset)
+        if ahead and self._targeted:
+            self._era += 1
+            self._targeted, self._replaying = False, True
+        return self.era()
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        if not self._targeted:
+            self._targeted = True
+            for partition, position in self.positions(ends).items():
+                if position.next_offset < ends[partition]:
+                    self._targets[position.origin] = max(self._targets.get(position.origin, -1), ends[partition])
+        return self.era()
+
     def fold(self, batch: Batch) -> FoldResult:
         for move in batch.moves:
             if self._next.get(move.origin) != move.expected:
@@ -118,10 +148,21 @@ class MemoryIngestStore:
                     f"origin {move.origin}: expected {move.expected}, not {self._next.get(move.origin)}"
                 )
         result = FoldResult()
+        for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
+            self._apply(rounds, result, replay=batch.replay)
+        self.rejects += batch.rejects
+        self._next.update({move.origin: move.next for move in batch.moves})
+        for move in batch.moves:
+            self.furthest[move.origin] = max(self.furthest.get(move.origin, -1), move.next)
+        self.halted = {o: why for o, why in self.halted.items() if o not in {move.origin for move in batch.moves}}
+        self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
+        return result
+
+    def _apply(self, rounds: Sequence[Sequence[StagedRow]], result: FoldResult, *, replay: bool) -> None:
         touched: _Touched = {}
         changed: dict[Name, StagedRow] = {}
-        for rows in batch.rounds:
-            applied = [row for row in rows if self._upsert(row, result, touched, changed)]
+        for rows in rounds:
+            applied = [row for row in rows if self._upsert(row, result, touched, changed, replay=replay)]
             for row in applied:
                 if row.old_key is not None:
                     self._take_over((row.source, row.key), row.old_key)
@@ -136,12 +177,7 @@ class MemoryIngestStore:
         for order, touches in touched.items():
             commits = [commit for _, commit in touches if commit is not None]
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
-        self.rejects += batch.rejects
-        self._next.update({move.origin: move.next for move in batch.moves})
-        self.halted = {o: why for o, why in self.halted.items() if o not in {move.origin for move in batch.moves}}
-        self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
-        result.orders = len(touched)
-        return result
+        result.orders += len(touched)
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:  # noqa: ARG002 - all of them are recent
         counts: dict[str, int] = {}
@@ -158,7 +194,15 @@ class MemoryIngestStore:
     def close(self) -> None:
         pass
 
-    def _upsert(self, row: StagedRow, result: FoldResult, touched: _Touched, changed: dict[Name, StagedRow]) -> bool:
+    def _upsert(
+        self,
+        row: StagedRow,
+        result: FoldResult,
+        touched: _Touched,
+        changed: dict[Name, StagedRow],
+        *,
+        replay: bool = False,
+    ) -> bool:
         """Whether the row was not stale."""
         name = (row.source, row.key)
         stored = self.rows.get(name)
@@ -176,7 +220,7 @@ class MemoryIngestStore:
             new.root,
             new.parent,
         )
-        if not same:
+        if not same or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
             changed[name] = row
             for version in (stored, new):
                 for above in self._hangs_below(name[0], version, self._shared_above):

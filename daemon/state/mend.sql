@@ -50,6 +50,7 @@ for update
 update order_sync s
 set revision = s.revision + 1,
     digest = null,
+    owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
     lane = case when s.revision > s.settled_revision then least(s.lane, %(lane)s) else %(lane)s end,
     first_change = coalesce(s.first_change, clock_timestamp()),
     due_at = clock_timestamp()

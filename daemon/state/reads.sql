@@ -12,7 +12,7 @@ select current_user::text as role,
 -- Tables of our schema that this role may not read and write; only `migrate` writes schema_migration.
 select c.relname::text as name
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = %(schema)s and c.relkind = 'r'
+where n.nspname = %(schema)s and c.relkind in ('r', 'p') and not c.relispartition
   and not (has_table_privilege(c.oid, 'select') and (c.relname = 'schema_migration' or has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update')))
 order by 1
 
@@ -26,7 +26,7 @@ select d.id, d.name, d.base_url, d.client_id, d.paused, d.paused_at, d.halted_re
        case when l.expires_at > clock_timestamp() then l.holder::text end as leader,
        case when l.expires_at > clock_timestamp() then l.expires_at end as leader_until,
        (select coalesce(sum(r.bytes), 0)::bigint from delivery_request r
-        where r.destination = d.id and (r.counts_until > clock_timestamp() or r.counts_until is null)) as budget_used_bytes
+        where r.destination = d.id and (r.counts_until > statement_timestamp() or r.counts_until is null)) as budget_used_bytes
 from destination d
 left join lease l on l.destination = d.id
 order by d.name
@@ -111,10 +111,24 @@ select d.name as destination,
        count(*) as requests, sum(r.orders)::bigint as orders, sum(r.bytes)::bigint as bytes, max(r.reserved_at) as last_at
 from delivery_request r
 join destination d on d.id = r.destination
-where (r.counts_until > clock_timestamp() - interval '1 hour' or r.counts_until is null)
-  and r.reserved_at > clock_timestamp() - interval '1 hour'
+where (r.counts_until > statement_timestamp() - interval '1 hour' or r.counts_until is null)
+  and r.reserved_at > statement_timestamp() - interval '1 hour'
 group by 1, 2
 order by 1, 2
+
+-- name: era
+-- The present era, once the state went back; replayed: whether all is read again that may have been read before.
+select number as era, began_at, cause, replayed_at is not null as replayed,
+       (select count(*) from order_sync where hold = 'lost' and revision <= settled_revision) as lost_orders
+from era where number > 0 order by number desc limit 1
+
+-- name: lost_orders
+select d.name as destination, s.order_key, s.vendor_order_id, s.hold_since, s.hold_detail
+from order_sync s
+join destination d on d.id = s.destination
+where s.hold = 'lost' and s.revision <= s.settled_revision
+order by 1, 2
+limit %(limit)s
 
 -- name: halted_partitions
 select o.topic, o.partition, p.next_offset, p.halted as why, p.halted_at

@@ -16,6 +16,7 @@ from daemon.state.delivery_records import (
     DeliveryState,
     DueOrder,
     Fate,
+    Gone,
     Hold,
     Judgement,
     Lease,
@@ -66,6 +67,22 @@ class World:
 
     def gate(self, *, closed: bool) -> None:
         """Ingest begins, or has done with, a backlog."""
+        raise NotImplementedError
+
+    def begin_era(self) -> None:
+        """Somebody sees that the state went back."""
+        raise NotImplementedError
+
+    def note_targets(self) -> None:
+        """Ingest noted how far it reads again."""
+        raise NotImplementedError
+
+    def end_replay(self) -> None:
+        """It has read that far."""
+        raise NotImplementedError
+
+    def forget_renewals(self) -> None:
+        """The leases are what they were when they were taken."""
         raise NotImplementedError
 
     def put_in_force(self, version: str) -> None:
@@ -563,6 +580,137 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_new_era_ends_every_lease(self, play: Play) -> None:
+        """Whoever led before the state went back changes nothing any more, whatever epoch it has in common."""
+
+        async def scenario(world: World) -> None:
+            assert (await world.store.era()).number == 0
+            old = await world.store.renew_lease(await world.lead(), 60.0)
+            world.begin_era()
+            era = await world.store.era()
+            assert (era.number, era.targeted, era.replaying) == (1, False, True)
+            assert 0 <= era.secs < 30
+            with pytest.raises(LeaseLost):
+                await world.store.renew_lease(old, 60.0)
+            with pytest.raises(LeaseLost):
+                await world.store.judge(old, [], VERSION)
+            assert (await world.lead()).epoch > old.epoch
+
+        play(scenario)
+
+    def test_lease_of_a_state_that_went_back_is_lost(self, play: Play) -> None:
+        """Same epoch, same holder, but fewer renewals than the holder knows of: this is not the state it leads."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.store.renew_lease(await world.lead(), 60.0)
+            await world.store.judge(lease, [], VERSION)
+            world.forget_renewals()
+            with pytest.raises(LeaseLost):
+                await world.store.judge(lease, [], VERSION)
+            with pytest.raises(LeaseLost):
+                await world.store.renew_lease(lease, 60.0)
+            await world.store.release_lease(lease)  # not its own: no effect
+            assert await world.store.take_lease(world.destination, uuid4(), 60) is None
+
+        play(scenario)
+
+    def test_nothing_is_due_in_a_new_era_before_ingest_knows_how_far_to_read_again(self, play: Play) -> None:
+        """Until then nobody holds the gate; afterwards it is the gate that holds."""
+
+        async def scenario(world: World) -> None:
+            world.touch("1")
+            [due] = await world.due()
+            world.begin_era()
+            lease = await world.lead()
+            request = await world.store.next_request()
+            going = [Outgoing("1", due.revision, due.read_at, "V-1", b"{}")]
+            assert await world.due() == []
+            assert await world.store.due_among(world.destination, ["1"]) == []
+            assert await world.store.reserve(lease, request, 0, going, VERSION) == []
+            world.note_targets()
+            assert [one.key for one in await world.due()] == ["1"]
+
+        play(scenario)
+
+    def test_digest_counts_in_its_own_era_alone(self, play: Play) -> None:
+        """What was accepted before the state went back may have been overtaken; what is accepted after has not."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("1")
+            assert [one.digest for one in await world.due()] == [b"x"]
+            world.begin_era()
+            world.note_targets()
+            world.end_replay()
+            assert [one.digest for one in await world.due()] == [None]
+            lease = await world.lead()
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"y")
+            world.touch("1")
+            assert [one.digest for one in await world.due()] == [b"y"]
+
+        play(scenario)
+
+    def test_what_a_lost_future_may_have_sent_counts_as_attempted(self, play: Play) -> None:
+        """Owed when the state went back, or touched while Kafka is read again; not what became owed afterwards."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("draft", "later"):
+                world.touch(key)
+            await world.store.judge(lease, [Judgement(key, 1, settle=True) for key in ("draft", "later")], VERSION)
+            world.touch("owed")
+            world.begin_era()
+            world.touch("draft")
+            world.touch("read again")
+            world.note_targets()
+            world.end_replay()
+            world.touch("owed")
+            world.touch("later")
+            world.touch("new")
+            attempted = {one.key: one.ever_attempted for one in await world.due()}
+            assert attempted == {"draft": True, "later": False, "new": False, "owed": True, "read again": True}
+            # It stays so where nothing is sent of it.
+            lease = await world.lead()
+            await world.store.judge(lease, [Judgement("read again", 1, settle=True, hold=Hold.HELD)], VERSION)
+            world.touch("read again")
+            assert {one.key for one in await world.due() if one.ever_attempted} == {"draft", "owed", "read again"}
+            refused = await world.send(lease, "read again")
+            await world.end(lease, refused, Fate.NOT_APPLIED, "read again", attempted_before=True)
+            assert world.look("read again")["ever_attempted"]
+
+        play(scenario)
+
+    def test_orders_lost_with_a_future_are_counted(self, play: Play) -> None:
+        """Those that may stand at the API and that nothing is left to void with."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.store.judge(lease, [Judgement("1", 1, settle=True, hold=Hold.LOST)], VERSION)
+            assert (await world.store.counts(world.destination)).orders["lost"] == 1
+            world.touch("1")
+            assert (await world.store.counts(world.destination)).orders["lost"] == 0
+
+        play(scenario)
+
+    def test_requests_that_are_open_or_count_are_not_let_go(self, play: Play) -> None:
+        """However short the time for which requests are kept."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("open", "counting"):
+                world.touch(key)
+            left = await world.send(lease, "open")
+            await world.end(lease, await world.send(lease, "counting"), Fate.ACCEPTED, "counting", counts_secs=60.0)
+            assert await world.store.let_go(86_400.0, 86_400.0) == Gone()
+            requests, ledger = await world.store.inherit(lease, 60.0)
+            assert [one.id for one in requests] == [left]
+            assert len(ledger) == 1
+
+        play(scenario)
+
     def test_reopened_order_is_owed_even_if_its_present_request_is_accepted(self, play: Play) -> None:
         """What a late request may have overwritten is sent again: no later answer settles it, no digest stands."""
 
@@ -967,6 +1115,7 @@ class DeliveryStoreSuite:
                 "quarantined": 1,
                 "waiting": 1,
                 "held": 1,
+                "lost": 0,
             }
             assert set(counts.oldest_secs) == {0, 1}
 

@@ -127,7 +127,7 @@ class Rig:
         """As a rebuild does."""
         raise NotImplementedError
 
-    def fold(self, *changes: Change, topic_id: str = "one") -> Any:
+    def fold(self, *changes: Change, topic_id: str = "one", replay: bool = False) -> Any:
         """Fold these in one batch; positions move along."""
         partitions = {
             (c.message.topic, c.message.partition): TopicPartition(c.message.topic, topic_id, c.message.partition)
@@ -144,8 +144,8 @@ class Rig:
             move = moves.setdefault(name, Move(at.origin, at.next_offset, at.next_offset))
             move.next = max(move.next, change.message.offset + 1)
             staged.append((at.origin, change))
-        rounds = Stager(self.structure).stage(staged, NOW_MS - 3_600_000)
-        return self.store.fold(Batch(rounds, [], list(moves.values())))
+        rounds = Stager(self.structure).stage(staged, NOW_MS - 3_600_000, one_by_one=replay)
+        return self.store.fold(Batch(rounds, [], list(moves.values()), replay))
 
 
 class Events:

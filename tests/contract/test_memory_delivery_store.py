@@ -40,6 +40,18 @@ class MemoryWorld(World):
     def gate(self, *, closed: bool) -> None:
         self.store.gate_closed = closed
 
+    def begin_era(self) -> None:
+        self.store.begin_era("a test")
+
+    def note_targets(self) -> None:
+        self.store.replay()
+
+    def end_replay(self) -> None:
+        self.store.end_replay()
+
+    def forget_renewals(self) -> None:
+        self.store.destination(self.destination).renewals = 0
+
     def put_in_force(self, version: str) -> None:
         self.store.mapping_in_force = version
 

@@ -130,6 +130,7 @@ EPISODES = {
     Fault.PAUSE: 6,
     Fault.LONG_PAUSE: 4,
     Fault.STATE_AWAY: 2,
+    Fault.RESTORED: 1,
     Fault.BACKFILL: 2,
     Fault.GATE: 2,
     Fault.MAPPING_SWITCH: 1,
@@ -156,7 +157,7 @@ PROCESSES = frozenset(
         Fault.PAUSE_AT_SEND,
     }
 )
-STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH}
+STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH, Fault.RESTORED}
 VENDOR = frozenset(
     {
         Fault.OUTAGE,
@@ -267,11 +268,7 @@ def climate_of(seed: int, *, scale: float = 1.0, restore: bool = False) -> Clima
             for fault, rate in (OF_REQUEST | OF_STORE_CALL | OF_CHANGE | {Fault.BEYOND_SETTLE: 0.15}).items()
             if fault in asked
         },
-        episodes={
-            fault: max(round(count * busy * scale), 1)
-            for fault, count in (EPISODES | {Fault.RESTORED: 1}).items()
-            if fault in asked
-        },
+        episodes={fault: max(round(count * busy * scale), 1) for fault, count in EPISODES.items() if fault in asked},
     )
 
 

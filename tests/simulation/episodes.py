@@ -154,16 +154,29 @@ def _backfill(world: World) -> None:
 
 
 def _restored(world: World) -> None:
-    """The state goes back to what it is now, some time later; ingest reads again what came since."""
+    """The state goes back to what it is now, some time later. Ingest sees it after a moment, and reads it all again."""
+    if world.going_back:
+        return
     at, put_back = world.now, world.state.copied()
+    world.going_back = True
 
     def restore(world: World) -> None:
         put_back()
-        world.oracle.forgotten()
-        for key, order in world.shop.orders.items():
-            if order.touches[-1] > at:
-                world.state.touch(key, Lane.BACKFILL)
+        world.shop.unread = True
+        world.oracle.went_back()
         world.trace(f"the state is what it was at {at:.3f}")
+        _lasts(world, 0.0, 6.0, notice)
+
+    def notice(world: World) -> None:
+        world.state.begin_era()
+        world.oracle.era_begins()
+        _lasts(world, 0.5, 20.0, read_again)
+
+    def read_again(world: World) -> None:
+        world.shop.read_again(since=at)
+        world.state.end_replay()
+        world.oracle.forgotten()
+        world.going_back = False
 
     _lasts(world, 5.0, 40.0, restore)
 

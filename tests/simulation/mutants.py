@@ -315,6 +315,21 @@ def _everything_asked_for(patch: Patch) -> None:
     patch.setattr(Intake, "in_turn", lambda self, placed_at: self.asked is not None or placed_at >= self.live_since)
 
 
+def _no_era(patch: Patch) -> None:
+    """Nobody sees that the state went back; ingest reads again from where it stands."""
+    patch.setattr(memory.MemoryDeliveryStore, "begin_era", lambda *_: None)
+
+
+def _era_keeps_digests(patch: Patch) -> None:
+    """What was accepted before the state went back is taken for what the vendor has."""
+    due = memory._due
+
+    def trusting(order: Any, now: float, era: int) -> Any:
+        return replace(due(order, now, era), digest=order.digest)
+
+    patch.setattr(memory, "_due", trusting)
+
+
 MUTANTS = (
     Mutant("settle without epoch", _settle_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
     Mutant("reserve without epoch", _reserve_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
@@ -333,6 +348,8 @@ MUTANTS = (
     Mutant("quarantine without its revision", _quarantine_without_revision, (Style.ORDERS,)),
     Mutant("commit in doubt forgotten", _doubt_forgotten, (Style.STATE, Style.EVERYTHING)),
     Mutant("late finisher silent", _late_finisher_silent, (Style.PROCESSES,), 30),
+    Mutant("no era", _no_era, (Style.STATE,), 30),
+    Mutant("an era keeps digests", _era_keeps_digests, (Style.STATE, Style.EVERYTHING), 60),
     Mutant("blame at the first contrast", _hasty_blame, (Style.LINE, Style.VENDOR)),
     Mutant("guard counts per process only", _guard_per_process, (Style.PROCESSES, Style.LINE, Style.EVERYTHING), 30),
     Mutant("guard counts what was accepted", _guard_counts_accepted, (Style.LINE, Style.EVERYTHING), 30),

@@ -80,6 +80,7 @@ class Oracle:
         self._zeros: dict[str, Zeros] = defaultdict(Zeros)
         self._zeroed_at: list[float] = []
         self._discarded: dict[str, int] = {}
+        self._gaps: list[tuple[float, float]] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
         self.worst_live = 0.0
@@ -156,7 +157,7 @@ class Oracle:
         for order in settlement.orders:
             if order.fate is Fate.QUARANTINED:
                 self._convicted(order.key, order.reason or "", order.detail or "")
-            elif records[order.key].attempts > self._judged[order.key]:
+            elif order.key in records and records[order.key].attempts > self._judged[order.key]:
                 self.breaks("P7", f"order {order.key} pays an attempt for {settlement.outcome} {settlement.status}")
 
     def judged(self, process: Process, judgements: Sequence[Judgement], held: Collection[str]) -> None:
@@ -276,8 +277,22 @@ class Oracle:
 
     def forgotten(self) -> None:
         """The state went back: revisions do not count changes any more."""
-        for seen in self._seen.values():
-            seen.unknown = True
+        for key in self._world.shop.orders:
+            self._seen[key].unknown = True
+
+    def went_back(self) -> None:
+        """Until somebody sees it, whoever leads believes what it finds: an era promises from its beginning on."""
+        self._gaps.append((self._world.now, float("inf")))
+        self.forgotten()
+
+    def era_begins(self) -> None:
+        """What was put in flight before may still start within its grace."""
+        began, _ = self._gaps.pop()
+        self._gaps.append((began, self._world.now + self._world.climate.delivery.start_grace_secs))
+
+    def _unseen(self, line: Line) -> bool:
+        """Whether it was sent after the state went back and before anybody saw that."""
+        return any(began <= line.since <= ended for began, ended in self._gaps)
 
     def _settles(self, key: str, revision: int) -> None:
         seen = self._seen[key]
@@ -319,7 +334,7 @@ class Oracle:
             return
         for order_id in line.order_ids:
             others = [other for other in self._open[order_id] if not (other.disturbed or line.disturbed)]
-            if others and not self._lawless:
+            if others and not self._lawless and not self._unseen(line):
                 self.breaks("P3", f"POST {line.number} and POST {others[0].number} are in flight together: {order_id}")
             if line.ended_at is None:
                 self._open[order_id].add(line)
@@ -328,7 +343,7 @@ class Oracle:
         """P5: nobody else writes, so there is no 429."""
         self.counts["429"] += 1
         world = self._world
-        if world.climate.asked & FLAWS or self._lawless:
+        if world.climate.asked & FLAWS or self._lawless or self._unseen(line):
             return
         if world.now - self._late_begin < 2 * world.climate.delivery.budget_window_secs:
             return  # bytes of a process that was paused between its last check and the first byte
@@ -349,14 +364,14 @@ class Oracle:
             self.counts["overtaken"] += 1
             if line.disturbed or newer.disturbed:
                 self.counts["overtaken by a late finisher"] += 1
-            elif not self._lawless:
+            elif not self._lawless and not self._unseen(newer):
                 text = f"POST {line.number} is applied after POST {newer.number} left: {order_id}"
                 self.breaks("P3", text)
 
     @property
     def _lawless(self) -> bool:
         """Worlds in which what P3 and P5 stand on does not hold."""
-        return Fault.BEYOND_SETTLE in self._world.climate.rates or Fault.RESTORED in self._world.climate.episodes
+        return Fault.BEYOND_SETTLE in self._world.climate.rates
 
     # The end
 
@@ -392,7 +407,8 @@ class Oracle:
             drift = compare(ours, shown[order_id]) if order_id in shown else missed(ours)
             if drift is not None:
                 self._drift.add(key)
-                if not self._lawless:
+                # What is kept as a lost future left it differs from what this state knows, and reconcile is to say so.
+                if not self._lawless and not self._gaps:
                     self.breaks("P3", f"reconcile calls order {key} {drift.kind}, and all is as it should be")
 
     def _detected(self, key: str) -> None:
@@ -470,7 +486,9 @@ class Oracle:
         zero = [document["purchase_total"], document["tax"], document["shipping_cost"]]
         zero += [product[name] for product in document["products"] for name in ("price", "quantity")]
         if any(zero) or "Cancelled" not in document.get("order_tags", []):
-            if self._beyond(order_id):
+            if self._gaps and record.hold is Hold.LOST:
+                self.counts["lost with a future, and known to be"] += 1
+            elif self._beyond(order_id):
                 self._detected(truth.key)
             elif quarantined(record) and _guilty(zlib.decompress(record.last_attempted or b"")):
                 self.counts["voids that the vendor refuses"] += 1

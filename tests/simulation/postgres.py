@@ -30,6 +30,7 @@ from daemon.settings import Postgres
 from daemon.state import database, steer
 from daemon.state.delivery_records import DeliveryState, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
+from daemon.state.era import Server, beginning, carried_out
 from daemon.state.memory_delivery import NEVER, OrderRecord
 from daemon.state.migrate import migrate
 from daemon.state.queries import queries
@@ -47,6 +48,9 @@ create function order_sync.clock_timestamp() returns timestamptz language sql st
 create function order_sync.statement_timestamp() returns timestamptz language sql stable
     return pg_catalog.to_timestamp(pg_catalog.current_setting('world.now')::float8);
 """
+
+TABLES = ("source_row", "order_sync", "delivery_request", "lease", "era")
+"""What goes back with a state: all that the processes and the shop write."""
 
 ROW = """
 insert into source_row (source, key, root, columns, deleted, origin, "offset")
@@ -105,6 +109,10 @@ class _Pool:
                     self._dsn, autocommit=True, prepare_threshold=None
                 )
             yield self._connection
+
+    def get_stats(self) -> dict[str, int]:
+        """As the real one's: the daemon asks a new connection who the server is."""
+        return {"connections_num": int(self._connection is not None)}
 
     def cut(self) -> None:
         """As the kernel does when the process is gone."""
@@ -238,7 +246,28 @@ class PostgresState:
         self._one("update mapping_in_force set version = %s", version)
 
     def copied(self) -> Callable[[], None]:
-        raise NotImplementedError("a state on Postgres is not put back")
+        self._one("drop schema if exists copy cascade")
+        self._one("create schema copy")
+        for table in TABLES:
+            self._one(f"create table copy.{table} as table {table}")
+        last = self._one("select last_value from delivery_request_id_seq")
+
+        def put_back() -> None:
+            self._one(f"truncate {', '.join(TABLES)}")
+            for table in TABLES:
+                self._one(f"insert into {table} overriding system value table copy.{table}")
+            self._one("select setval('delivery_request_id_seq', %s)", last)
+
+        return put_back
+
+    def begin_era(self) -> None:
+        with database.transaction(self._ingest, self._settings) as cursor:
+            carried_out(cursor, beginning("a copy was put back", Server()))
+
+    def end_replay(self) -> None:
+        self._one(
+            "update era set targets_at = clock_timestamp(), replayed_at = clock_timestamp() where replayed_at is null"
+        )
 
     def _one(self, statement: str, *values: Any) -> Any:
         self._ingest.execute("set search_path to order_sync")

@@ -122,6 +122,8 @@ class Shop:
         self._lot = random.Random(f"{climate.seed} shop")
         self._customers = {PATIENT}
         self._pending: list[tuple[float, Callable[[], None]]] = []
+        self.unread = False
+        """Ingest has changes before it that it read once and is to read again: what comes now is behind them."""
         self.orders: dict[str, Truth] = {}
         self.rows: dict[tuple[str, str], StoredRow] = {}
         self.put("customers", PATIENT, None, {"id": int(PATIENT), "name": "Ada"})
@@ -130,7 +132,8 @@ class Shop:
         """A row changes."""
         row = StoredRow(source, key, root, columns, deleted=deleted)
         self.rows[source, key] = row
-        self._mirror.put_row(row)
+        if not self.unread:
+            self._mirror.put_row(row)
 
     # Changes
 
@@ -250,7 +253,17 @@ class Shop:
     def _touch(self, order: Truth, lane: Lane) -> None:
         order.touches.append(self._now())
         order.lanes.append(lane)
-        self._mirror.touch(order.key, lane)
+        if not self.unread:
+            self._mirror.touch(order.key, lane)
+
+    def read_again(self, since: float) -> None:
+        """Ingest reads all that changed since then, the old and the new."""
+        self.unread = False
+        for row in self.rows.values():
+            self._mirror.put_row(row)
+        for order in self.orders.values():
+            if order.touches[-1] > since:
+                self._mirror.touch(order.key, order.lanes[-1])
 
     # What is true
 

@@ -82,6 +82,14 @@ class State(Protocol):
         """A copy of now; calling it puts the state back there."""
         ...
 
+    def begin_era(self) -> None:
+        """Ingest sees that the state went back. It holds delivery until it has read again."""
+        ...
+
+    def end_replay(self) -> None:
+        """It has."""
+        ...
+
     def closed(self, process: Process) -> None:
         """The process is gone."""
         ...
@@ -143,12 +151,21 @@ class MemoryState:
             _at_once(getattr(SeenStore(self.store, process), name)(*arguments))
 
     def copied(self) -> Callable[[], None]:
-        kept = copy.deepcopy(self.store._destinations)
+        names = ("_destinations", "_rows", "_last_request", "eras")
+        kept = copy.deepcopy({name: getattr(self.store, name) for name in names})
 
         def put_back() -> None:
-            self.store._destinations = copy.deepcopy(kept)
+            for name, value in copy.deepcopy(kept).items():
+                setattr(self.store, name, value)
 
         return put_back
+
+    def begin_era(self) -> None:
+        self.store.begin_era("a copy was put back")
+
+    def end_replay(self) -> None:
+        self.store.replay()
+        self.store.end_replay()
 
     def closed(self, process: Process) -> None:
         """It held nothing."""

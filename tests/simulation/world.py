@@ -87,6 +87,8 @@ class World:
         self._tables: dict[tuple[Fault, ...], list[tuple[Fault, float]]] = {}
         self.storming = False
         self.state_away = False
+        self.going_back = False
+        """A copy of the state is kept, or was put back and is not read forward from again."""
         self.locked: dict[str, float] = {}
         """Until when orders are locked by a transaction of which nobody knows what became."""
         self.settings = Settings(
@@ -295,6 +297,7 @@ class World:
 
     def _quiet(self) -> bool:
         busy = any(process.busy for process in self.processes)
+        busy = busy or self.going_back
         return not busy and not self.network.pending and not self.shop.expects and not self._owed()
 
     def _unquiet(self) -> str:
