@@ -66,7 +66,7 @@ def test_seven_bad_orders_of_a_thousand(
         async with shop.delivery(**PATIENT) as delivery:
             await delivery.loop.run_once()
             add_orders(shop, set(BAD))
-            await delivery.until(lambda: shop.shop.owed() == 0, "settling everything", secs=60)
+            await delivery.until(lambda: shop.shop.owed() == 0, "settling everything", secs=200)
 
     asyncio.run(scenario())
     bad = {f"{number:03}" for number in BAD}
@@ -96,7 +96,7 @@ def test_a_thousand_orders_bad_alike(shop: Rig, sandbox: RunningSandbox, refusal
         async with shop.delivery(**PATIENT) as delivery:
             await delivery.loop.run_once()
             add_orders(shop, set(range(ORDERS)))
-            await delivery.until(lambda: shop.shop.one("select halted_reason from destination"), secs=60)
+            await delivery.until(lambda: shop.shop.one("select halted_reason from destination"), secs=200)
 
     asyncio.run(scenario())
     assert sandbox.admin.orders() == {}
