@@ -23,4 +23,5 @@ pytest_plugins = [
     "fixtures.kafka_line",
     "fixtures.clock",
     "fixtures.sandbox",
+    "fixtures.delivery",
 ]

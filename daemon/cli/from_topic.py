@@ -28,7 +28,8 @@ READ_SECS = 60.0
 class FromTopic:
     """What the messages came to. `shared` holds the rows by what they may be wanted as.
 
-    `rejects` counts those that could not be decoded, by topic and reason.
+    `rejects` counts those that could not be decoded, by topic and reason; `unread` names topics that are not there, or
+    whose end was not reached in time.
     """
 
     shared: dict[Wanted, list[StoredRow]]
@@ -49,16 +50,18 @@ def read(kafka: Kafka, mapping: Mapping, limit: int) -> FromTopic:
         known = probes.cluster(kafka).topics
     except probes.ProbeFailed as failure:
         raise SettingsError(str(failure)) from failure
-    if missing := sorted(sources.keys() - known.keys()):
+    root = mapping.structure.sources[mapping.root].topic
+    missing = sorted(sources.keys() - known.keys())
+    if root in missing:
         raise SettingsError(
-            f"topic {missing[0]} does not exist, or this user may not see it; "
-            f"mend sources.{sources[missing[0]].name}.topic, or see `order-sync check`"
+            f"topic {root} does not exist, or this user may not see it; "
+            f"mend sources.{mapping.root}.topic, or see `order-sync check`"
         )
-    read = peek.newest(kafka, {topic: known[topic] for topic in sources}, limit, READ_SECS)
+    read = peek.newest(kafka, {topic: known[topic] for topic in sources if topic in known}, limit, READ_SECS)
     if read.refused:
         raise SettingsError(f"topic {min(read.refused)}: this user may not read it; see `order-sync check`")
     messages = [message for topic in sorted(read.messages) for message in read.messages[topic]]
-    return _folded(kafka, mapping, messages, tuple(sorted(read.unread)))
+    return _folded(kafka, mapping, messages, tuple(sorted({*missing, *read.unread})))
 
 
 def _folded(kafka: Kafka, mapping: Mapping, messages: list[Message], unread: tuple[str, ...]) -> FromTopic:

@@ -345,5 +345,5 @@ def _read_lines(
     for why, count in sorted(rejects.items()):
         yield f"{count} messages cannot be decoded: {why}"
     for topic in unread:
-        yield f"topic {topic}: its end was not reached in time; rows may be missing"
+        yield f"topic {topic}: not there, or not read to its end in time; rows are missing"
     yield ""
