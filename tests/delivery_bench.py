@@ -92,6 +92,7 @@ class Bench:
         self._answers: list[tuple[float, int, int, Verdict]] = []
         self._flying: dict[int, tuple[str, ...]] = {}
         self._tie = itertools.count()
+        self._open: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}  # keys not accepted, in their order
 
     def add(
         self, count: int, lane: Lane = Lane.LIVE, *, size: int = 100, prefix: str = "", due_at: float = 0.0
@@ -100,6 +101,7 @@ class Bench:
         for number in range(count):
             key = f"{prefix}{len(self.orders) + number * 0:05}"
             self.orders[key] = Order(key, lane, b"x" * size, due_at)
+            self._open[lane][key] = None
 
     def void(self, *keys: str) -> None:
         """Orders that were accepted are gone now: they are owed without a total."""
@@ -167,12 +169,7 @@ class Bench:
         if fetch.group is not None:
             found = [self.orders[key] for key in fetch.group.keys if self.orders[key].due(self.now)]
         else:
-            busy = set(fetch.busy)
-            found = [
-                order
-                for order in self.orders.values()
-                if order.lane is fetch.lane and order.due(self.now) and order.key not in busy
-            ][: fetch.limit]
+            found = self._owed(fetch.lane, frozenset(fetch.busy), fetch.limit)
         items, faults = [], []
         for order in found:
             due = DueOrder(order.key, order.lane, 1, self.now, ever_attempted=order.ever_attempted, zeroed=order.zeroed)
@@ -183,6 +180,11 @@ class Bench:
                 items.append(Item(due, document, self.now))
         more = fetch.group is None and len(found) >= fetch.limit
         self._decide(Fetched(fetch, tuple(items), tuple(faults), more))
+
+    def _owed(self, lane: Lane, busy: frozenset[str], limit: int) -> list[Order]:
+        """The first orders of a lane that are due, as an index finds them: accepted ones are not looked at."""
+        owed = (self.orders[key] for key in self._open[lane] if key not in busy)
+        return list(itertools.islice((order for order in owed if order.due(self.now)), limit))
 
     def _send(self, send: Send) -> None:
         keys = tuple(item.key for item in send.items)
@@ -213,6 +215,7 @@ class Bench:
                 order.ever_attempted, order.zeroed = one.attempted_before, one.zeroed_before
             if one.fate is Fate.ACCEPTED:
                 order.accepted_at = self.now
+                self._open[order.lane].pop(one.key, None)
             if one.fate is Fate.QUARANTINED:
                 order.quarantined = one.reason
                 order.attempts += 1

@@ -130,6 +130,16 @@ class Model:
                     return owner.target, key
         return None
 
+    def heirs(self, name: Name) -> set[Name]:
+        """The rows to whose keys a row's key led, over however many changes."""
+        found: set[Name] = set()
+        new = {name}
+        while new:
+            made = ((row, one.change.old_key) for row, history in self.rows.items() for one in history)
+            new = {row for row, old_key in made if old_key is not None and (row[0], old_key) in new} - found
+            found |= new
+        return found
+
     def _last_image(self, name: Name) -> Change | None:
         images = [one.change for one in self.rows.get(name, []) if one.change.kind is Kind.UPSERT]
         return images[-1] if images else None

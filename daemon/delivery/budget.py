@@ -68,8 +68,9 @@ class Ledger:
         return Ledger(tuple(entry for entry in self.entries if entry.number != number))
 
     def trimmed(self, now: float) -> Ledger:
-        """Without what counts no more."""
-        return Ledger(tuple(entry for entry in self.entries if _counts(entry, now) or _guards(entry, now)))
+        """Without what counts no more; itself where all still counts."""
+        kept = tuple(entry for entry in self.entries if _counts(entry, now) or _guards(entry, now))
+        return self if len(kept) == len(self.entries) else Ledger(kept)
 
     def used(self, now: float, lane: Lane | None = None) -> int:
         """Bytes that count at `now`, of one lane or of both."""

@@ -122,7 +122,8 @@ def step(state: State, event: Event, now: float) -> Step:
     """What `event` changes, and what is to be done about it."""
     match event:
         case Tick():
-            state, actions = _plan(replace(state, ledger=state.ledger.trimmed(now)), now)
+            trimmed = state.ledger.trimmed(now)
+            state, actions = _plan(state if trimmed is state.ledger else replace(state, ledger=trimmed), now)
         case Fetched():
             state, actions = _fetched(state, event, now)
         case Reserved(number=number, keys=keys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -85,13 +86,19 @@ class PostgresRig(Rig):
         self.look.execute("update source set generation = generation + 1 where name = %s", [source])
 
 
+@pytest.fixture(scope="module")
+def opened(module_database: Database) -> Iterator[PostgresRig]:
+    """One store for all tests here."""
+    with closing(PostgresRig(module_database)) as rig:
+        yield rig
+
+
 @pytest.mark.postgres
 class TestPostgresIngestStore(IngestStateSuite, IngestStoreSuite):
     @pytest.fixture
-    def rig(self, database: Database) -> Iterator[Rig]:
-        rig = PostgresRig(database)
-        yield rig
-        rig.close()
+    def rig(self, opened: PostgresRig) -> Rig:
+        opened.empty()
+        return opened
 
     def test_starting_again_uses_up_no_numbers(self, rig: PostgresRig) -> None:
         """Sources that have a number keep it, however often a process starts."""
