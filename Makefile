@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
+WORKERS ?= 2
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit simulate mutants soak bench record generate chart image lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench record schema generate chart image lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,8 +24,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## The whole line on the embedded stack, compared with the OMS at the end (DURATION=60)
 	$(BIN)/order-sync demo --duration $(DURATION) $(DEMO_ARGS)
 
-test: check ## Everything CI runs: lint, format, types, import contracts, tests
-	$(BIN)/python -m pytest
+test: check ## Everything CI runs: lint, format, types, import contracts, tests (WORKERS=2)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup ## Lint, format, strict types, import contracts
 	$(BIN)/ruff check .
@@ -64,6 +65,10 @@ chart: setup ## The chart with the real Helm, which is built from Go modules on 
 
 image: setup ## The Dockerfile linted, and its steps replayed in clean roots (root and Debian's debootstrap)
 	$(BIN)/python -m pytest tests/ship/test_image.py -m "image or not image" -rs
+
+schema: setup ## Write what is made of the mapping language: its JSON Schema and the table of its functions
+	$(BIN)/python -c 'from daemon.mapping.json_schema import schema_text as made; print(made(), end="")' > config/mapping.schema.json
+	$(BIN)/python -c 'from daemon.mapping.json_schema import function_table as made; print(made(), end="")' > config/mapping.functions.md
 
 lock: ## Renew the lock files from pyproject.toml: all for developing, what the image holds, what builds it
 	$(PYTHON) -m venv $(VENV)-lock

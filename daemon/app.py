@@ -219,21 +219,32 @@ def _watch(parts: Parts, ingest: IngestLoop | None, role: str) -> int:
         except TryAgain:
             continue
         mine = {record["name"]: record for record in destinations if record["name"] in parts.settings.destinations}
-        if blocked := {n: r["halted_reason"] or "paused" for n, r in mine.items() if r["halted_reason"] or r["paused"]}:
+        if blocked := {name: why for name, record in mine.items() if (why := _stopped(parts.settings, record))}:
             log.error("cannot catch up: delivery is stopped", destinations=blocked)
             return 1
-        counts = _counts([*owed, *({**record, "state": "held"} for record in held)], mine)
+        counts = _counts([*owed, *({**record, "state": "held"} for record in held)], parts.settings)
         if not counts.get("owed") and not counts.get("in_flight"):
             log.info("caught up", **counts)
             return 3 if counts else 0
     return 1
 
 
-def _counts(owed: list[Record], mine: dict[str, Record]) -> dict[str, int]:
+def _stopped(settings: Settings, record: Record) -> str | None:
+    """Why a destination sends nothing that can be waited for."""
+    if settings.destinations[record["name"]].delivery == "off":
+        return "delivery: off"
+    return record["halted_reason"] or ("paused" if record["paused"] else None)
+
+
+def _counts(owed: list[Record], settings: Settings) -> dict[str, int]:
+    """Our orders by state. Where delivery is on, what a shadow left and what was asked for is yet to come."""
     counts: dict[str, int] = {}
     for record in owed:
-        if record["destination"] in mine:
-            counts[record["state"]] = counts.get(record["state"], 0) + record["orders"]
+        destination = settings.destinations.get(record["destination"])
+        if destination is not None:
+            coming = ("shadow", "asked") if destination.delivery == "on" else ()
+            state = "owed" if record["state"] in coming else record["state"]
+            counts[state] = counts.get(state, 0) + record["orders"]
     return counts
 
 

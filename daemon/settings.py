@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from daemon.errors import SettingsError
 
@@ -31,6 +32,31 @@ def _variable(value: str) -> str:
 
 
 Variable = Annotated[str, AfterValidator(_variable)]
+
+
+def moment(value: object) -> datetime:
+    """A date (its beginning in UTC) or a time with its zone. Raises ValueError where it is neither."""
+    otherwise = "must be a date such as 2026-01-31 or a time with its zone such as 2026-01-31T08:00:00Z"
+    if isinstance(value, str):
+        try:
+            value = date.fromisoformat(value) if len(value) <= len("2026-01-31") else datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(otherwise) from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{otherwise}; this time has no zone")
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError(otherwise)
+
+
+Moment = Annotated[datetime, BeforeValidator(moment)]
+
+
+def _on_or_off(value: object) -> object:
+    # YAML 1.1, through which a file may have come, makes booleans of these two.
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Section(BaseModel):
@@ -218,9 +244,11 @@ class Delivery(Section):
     circuit_failures: Count = 5  # transport failures in a row that open the circuit
     halt_probe_secs: Seconds = 60.0  # how often a halted destination is tried with one small batch
     quarantine_budget_orders: Count = 50
+    max_voids_per_hour: Annotated[int, Field(ge=0)] = 200  # orders that may go from a total to 0 without being asked
     waiting_recheck_secs: Seconds = 30.0
     waiting_max_secs: Seconds = 3600.0
     resend_on_new_mapping: bool = False
+    request_keep_days: Count = 30  # what was sent when, for `show` and for audits
 
     @property
     def fence_secs(self) -> float:
@@ -281,6 +309,8 @@ class Destination(Section):
     api_key_env: Variable = "ORDER_SYNC_API_KEY"
     live: bool = False
     sole_writer: bool = False
+    delivery: Annotated[Literal["off", "shadow", "on"], BeforeValidator(_on_or_off)] = "on"
+    live_since: Moment | None = None  # orders placed from then on need no `backfill`; null: its first start
 
     @model_validator(mode="after")
     def _live(self) -> Destination:
@@ -289,9 +319,10 @@ class Destination(Section):
             raise ValueError(f"{PRODUCTION_HOST} is production: set live: true to send there")
         if self.live and not production:
             raise ValueError(f"live: true is for {PRODUCTION_HOST} alone; {self.base_url} is not production")
-        if self.live and not self.sole_writer:
+        if self.live and self.delivery == "on" and not self.sole_writer:
             raise ValueError(
-                "live: true needs sole_writer: true: stop whatever else sends these orders first (the last write wins)"
+                "live: true needs sole_writer: true: stop whatever else sends these orders first (the last write wins) "
+                "or, until then, set delivery: shadow, which shows what would be sent"
             )
         return self
 
@@ -326,6 +357,7 @@ class Operate(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     stall_secs: Seconds = 120.0  # a loop that has not turned for this long is not alive
     shutdown_secs: Seconds = 45.0
+    action_keep_days: Count = 365  # what operators did
 
 
 class Settings(Section):

@@ -55,11 +55,12 @@ class Table:
     defaults: Mapping[str, str | None]
     rows: tuple[Mapping[str, str | None], ...]
     schema: str = "public"
+    prefix: str = "oms"
 
     @property
     def topic(self) -> str:
         """The topic of the table's rows."""
-        return f"oms.{self.schema}.{self.name}"
+        return f"{self.prefix}.{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Corpus:
 
     `schemas` are the Avro schemas, as JSON texts, by the ids that its messages name; JSON recordings have none.
     `unknown` says what a compacted topic no longer tells: by table and canonical row key, the columns whose placeholder
-    has lost its earlier value.
+    has lost its earlier value. `orders` are what a shop's own figures say of each order, numbers as texts.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Corpus:
     tables: Mapping[str, Table]
     schemas: Mapping[int, str] = field(default_factory=dict)
     unknown: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    orders: Sequence[Mapping[str, Any]] = ()
 
     @property
     def has_schemas(self) -> bool:
@@ -107,7 +109,8 @@ def read(directory: Path, name: str) -> Corpus:
         messages = tuple(_message(json.loads(line)) for line in lines)
     own = directory / f"{name}.expected.json.xz"
     truth = _json(own) if own.exists() else _json(directory / "expected.json.xz")[name]
-    tables = [_table(title, table) for title, table in truth["tables"].items()]
+    prefix = truth["connector"]["topic.prefix"]
+    tables = [_table(title, table, prefix) for title, table in truth["tables"].items()]
     known = directory / f"{name}.schemas.json.xz"
     return Corpus(
         name,
@@ -119,6 +122,7 @@ def read(directory: Path, name: str) -> Corpus:
             title.rpartition(".")[2]: {key: frozenset(columns) for key, columns in keys.items()}
             for title, keys in truth.get("unknown", {}).items()
         },
+        orders=truth.get("orders", ()),
     )
 
 
@@ -175,7 +179,7 @@ def _source(table: Table, corpus: Corpus, typed: bool) -> Source:
         key=table.pk,
         types={name: _declarable(text) for name, text in table.types.items()} if typed else {},
         modes=modes_of(corpus),
-        owner=owner,
+        owners=(owner,) if owner else (),
         refs=tuple(link for link in _REFS.get(table.name, ()) if link.target in corpus.tables),
     )
 
@@ -214,7 +218,7 @@ def _bytes(text: str | Mapping[str, str] | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def _table(title: str, table: Mapping[str, Any]) -> Table:
+def _table(title: str, table: Mapping[str, Any], prefix: str) -> Table:
     schema, _, name = title.rpartition(".")
     columns = [column for column, *_ in table["columns"]]
     return Table(
@@ -225,6 +229,7 @@ def _table(title: str, table: Mapping[str, Any]) -> Table:
         defaults={column: default for column, _, _, default in table["columns"]},
         rows=tuple(dict(zip(columns, row, strict=True)) for row in table["rows"]),
         schema=schema,
+        prefix=prefix,
     )
 
 

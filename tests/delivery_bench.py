@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from daemon.delivery import core
 from daemon.delivery.core import Answered
 from daemon.delivery.destination import (
+    OPEN,
     Action,
     Fetch,
     Fetched,
+    Intake,
     Item,
     OrderFault,
+    Park,
     Quarantine,
     Reserved,
     Send,
@@ -25,7 +28,7 @@ from daemon.delivery.destination import (
 from daemon.delivery.verdict import Fault, Kind, Verdict
 from daemon.document.outcome import Document
 from daemon.settings import Delivery
-from daemon.state.delivery_records import DueOrder, Fate, Standing
+from daemon.state.delivery_records import DueOrder, Fate, Hold, Standing
 from daemon.state.schedule import Lane
 
 Vendor = Callable[[float, Sequence[str], int], Verdict]
@@ -46,9 +49,14 @@ class Order:
     quarantined: str | None = None
     attempts: int = 0
     ever_attempted: bool = False
+    zero: bool = False  # what it is now has no total
+    zeroed: bool = False
+    placed_at: float = 0.0
+    parked: Hold | None = None
 
     def due(self, now: float) -> bool:
-        waits = self.accepted_at is None and self.quarantined is None and not self.in_flight
+        held = self.quarantined is not None or self.parked is not None
+        waits = self.accepted_at is None and not held and not self.in_flight
         return waits and max(self.due_at, self.not_before) <= now
 
 
@@ -76,12 +84,15 @@ class Bench:
     halts: list[str] = field(default_factory=list)
     settle_secs: float = 0.0  # from an answer to the statement that settles it, by whose clock holds start
     unassembled: dict[str, str] = field(default_factory=dict)  # key -> reason: faults found before sending
+    intake: Intake = OPEN
 
     def __post_init__(self) -> None:
-        self.state: State = core.start(self.settings, Standing(), [], [], self.now)
+        standing = Standing(asked=self.intake.asked)
+        self.state: State = core.start(self.settings, standing, [], [], self.now, self.intake)
         self._answers: list[tuple[float, int, int, Verdict]] = []
         self._flying: dict[int, tuple[str, ...]] = {}
         self._tie = itertools.count()
+        self._open: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}  # keys not accepted, in their order
 
     def add(
         self, count: int, lane: Lane = Lane.LIVE, *, size: int = 100, prefix: str = "", due_at: float = 0.0
@@ -90,6 +101,17 @@ class Bench:
         for number in range(count):
             key = f"{prefix}{len(self.orders) + number * 0:05}"
             self.orders[key] = Order(key, lane, b"x" * size, due_at)
+            self._open[lane][key] = None
+
+    def void(self, *keys: str) -> None:
+        """Orders that were accepted are gone now: they are owed without a total."""
+        for key in keys:
+            order = self.orders[key]
+            order.zero, order.accepted_at, order.due_at = True, None, self.now
+
+    def parked(self, hold: Hold) -> set[str]:
+        """The orders that are parked for this reason."""
+        return {key for key, order in self.orders.items() if order.parked is hold}
 
     def run(self, until: float, *, done: Callable[[], bool] = lambda: False) -> None:
         """Let time pass."""
@@ -138,26 +160,31 @@ class Bench:
                 for fault in action.faults:
                     self.orders[fault.due.key].quarantined = fault.reason
                     self.orders[fault.due.key].attempts += action.attempt
+            case Park():
+                for one in action.judgements:
+                    assert one.parked
+                    self.orders[one.key].parked = one.hold
 
     def _fetch(self, fetch: Fetch) -> None:
         if fetch.group is not None:
             found = [self.orders[key] for key in fetch.group.keys if self.orders[key].due(self.now)]
         else:
-            busy = set(fetch.busy)
-            found = [
-                order
-                for order in self.orders.values()
-                if order.lane is fetch.lane and order.due(self.now) and order.key not in busy
-            ][: fetch.limit]
+            found = self._owed(fetch.lane, frozenset(fetch.busy), fetch.limit)
         items, faults = [], []
         for order in found:
-            due = DueOrder(order.key, order.lane, 1, self.now, ever_attempted=order.ever_attempted)
+            due = DueOrder(order.key, order.lane, 1, self.now, ever_attempted=order.ever_attempted, zeroed=order.zeroed)
             if order.key in self.unassembled:
                 faults.append(OrderFault(due, self.unassembled[order.key], "no"))
             else:
-                items.append(Item(due, Document(order.key, order.body, b""), self.now))
+                document = Document(order.key, order.body, b"", order.placed_at, order.zero)
+                items.append(Item(due, document, self.now))
         more = fetch.group is None and len(found) >= fetch.limit
         self._decide(Fetched(fetch, tuple(items), tuple(faults), more))
+
+    def _owed(self, lane: Lane, busy: frozenset[str], limit: int) -> list[Order]:
+        """The first orders of a lane that are due, as an index finds them: accepted ones are not looked at."""
+        owed = (self.orders[key] for key in self._open[lane] if key not in busy)
+        return list(itertools.islice((order for order in owed if order.due(self.now)), limit))
 
     def _send(self, send: Send) -> None:
         keys = tuple(item.key for item in send.items)
@@ -167,6 +194,7 @@ class Bench:
         for key in keys:
             assert not self.orders[key].in_flight
             self.orders[key].in_flight = self.orders[key].ever_attempted = True
+            self.orders[key].zeroed = self.orders[key].zero
         self._flying[send.number] = keys
         self._decide(Reserved(send.number, frozenset(keys)))
         to_vendor, to_us = self.latency()
@@ -184,9 +212,10 @@ class Bench:
             if one.hold_secs:
                 order.not_before = max(order.not_before, self.now + self.settle_secs + one.hold_secs)
             if one.fate in (Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED):
-                order.ever_attempted = one.attempted_before
+                order.ever_attempted, order.zeroed = one.attempted_before, one.zeroed_before
             if one.fate is Fate.ACCEPTED:
                 order.accepted_at = self.now
+                self._open[order.lane].pop(one.key, None)
             if one.fate is Fate.QUARANTINED:
                 order.quarantined = one.reason
                 order.attempts += 1

@@ -79,6 +79,10 @@ FAST: dict[str, Any] = {
 """Everything that waits, scaled to about a second."""
 
 
+EVERYTHING = {"live_since": "1970-01-01"}
+"""Of a destination: no order needs to be asked for."""
+
+
 def mapping_at(directory: Path, on_delete: str = "keep", extra: str = "") -> Mapping:
     """The tiny mapping, loaded from a file of its own."""
     path = directory / "mapping.yaml"
@@ -194,19 +198,25 @@ class Rig:
     client_id: str
     api_key: str
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, destination: dict[str, Any] | None = None, **changes: Any) -> Settings:
         """The scaled-down settings with changes."""
         return Settings(
             mapping=Path(self.mapping.path),
             postgres=self.postgres,
             delivery=Delivery(**(FAST | changes)),
-            destinations={"d": Destination(base_url=self.url, client_id=self.client_id)},
+            destinations={
+                "d": Destination(
+                    **{"base_url": self.url, "client_id": self.client_id, **EVERYTHING, **(destination or {})}
+                )
+            },
         )
 
     @asynccontextmanager
-    async def delivery(self, *, mapping: Mapping | None = None, **changes: Any) -> AsyncIterator[Driven]:
+    async def delivery(
+        self, *, mapping: Mapping | None = None, destination: dict[str, Any] | None = None, **changes: Any
+    ) -> AsyncIterator[Driven]:
         """One process's delivery. Leaving the block abandons it: nothing is drained, settled or returned."""
-        settings = self.settings(**changes)
+        settings = self.settings(destination, **changes)
         metrics = Metrics()
         async with (
             async_pool(settings.postgres) as pool,

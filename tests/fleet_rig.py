@@ -373,7 +373,12 @@ def fleet_rig(directory: Path, libraries: Path, lots: random.Random) -> Iterator
             },
             "postgres": {"dsn": state.dsn(Stack.state)},
             "destinations": {
-                "demo": {"base_url": sandbox.url, "client_id": DEFAULT_CLIENT_ID, "api_key_env": KEY_VARIABLE}
+                "demo": {
+                    "base_url": sandbox.url,
+                    "client_id": DEFAULT_CLIENT_ID,
+                    "api_key_env": KEY_VARIABLE,
+                    "live_since": "1970-01-01",
+                }
             },
         }
         replicas = {name: Replica(stack.directory / name, settings) for name in (*NAMES, GUEST)}

@@ -87,16 +87,11 @@ class Model:
 
     def order_of(self, name: Name) -> str | None:
         """The order at the end of the way up; None where a row on it is deleted, not there, or points nowhere."""
-        source = self.structure.sources[name[0]]
-        if name[0] == self.structure.root:
-            return name[1]
-        image, state = self._last_image(name), self.state(name)
-        if source.owner is None or image is None or state is None or state.deleted:
-            return None
-        above = source.owner.target_key(image.columns)
-        if above is None:
-            return None
-        return self.order_of((source.owner.target, above))
+        state = self.state(name)
+        above = self._above(name)
+        if above is not None:
+            return self.order_of(above) if state is not None and not state.deleted else None
+        return name[1] if name[0] == self.structure.root else None
 
     def looked_up(self, name: Name) -> set[Name]:
         """The rows that a live row looks up, over however many steps."""
@@ -121,11 +116,29 @@ class Model:
         return documents
 
     def up(self, name: Name) -> Iterator[Name]:
-        owner, image = self.structure.sources[name[0]].owner, self._last_image(name)
-        above = owner.target_key(image.columns) if owner is not None and image is not None else None
-        if owner is not None and above is not None:
-            yield owner.target, above
-            yield from self.up((owner.target, above))
+        above = self._above(name)
+        if above is not None:
+            yield above
+            yield from self.up(above)
+
+    def _above(self, name: Name) -> Name | None:
+        """The row that a row hangs below by its last image."""
+        image = self._last_image(name)
+        if image is not None:
+            for owner in self.structure.sources[name[0]].owners:
+                if (key := owner.target_key(image.columns)) is not None:
+                    return owner.target, key
+        return None
+
+    def heirs(self, name: Name) -> set[Name]:
+        """The rows to whose keys a row's key led, over however many changes."""
+        found: set[Name] = set()
+        new = {name}
+        while new:
+            made = ((row, one.change.old_key) for row, history in self.rows.items() for one in history)
+            new = {row for row, old_key in made if old_key is not None and (row[0], old_key) in new} - found
+            found |= new
+        return found
 
     def _last_image(self, name: Name) -> Change | None:
         images = [one.change for one in self.rows.get(name, []) if one.change.kind is Kind.UPSERT]

@@ -19,6 +19,7 @@ from daemon.ingest.change import Change, Decoded, Kind, Message
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.fold import Stager
 from daemon.ingest.kafka import Partition
+from daemon.mapping.rows import StoredRow
 from daemon.mapping.structure import Structure
 from daemon.state.ingest_store import Batch, IngestStore, TopicPartition
 from daemon.state.memory_ingest import MemoryIngestStore
@@ -56,19 +57,25 @@ def _moved(decoded: Decoded, message: Message) -> Decoded:
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A corpus, decoded, with its judge."""
+class Flow:
+    """Decoded messages of some sources."""
 
-    corpus: Corpus
     structure: Structure
     decoder: Decoder
-    judge: Judge
     messages: list[Message]
 
     @property
     def parts(self) -> list[list[Message]]:
         """Its messages by partition."""
         return by_partition(self.messages)
+
+
+@dataclass(frozen=True)
+class Recording(Flow):
+    """A corpus, decoded, with its judge."""
+
+    corpus: Corpus
+    judge: Judge
 
     def deletes(self, message: Message) -> bool:
         """Whether the message tells of a delete, so that a tombstone may follow."""
@@ -81,16 +88,16 @@ def recording(name: str) -> Recording:
     """One of the corpora by its name; decoded once in a process."""
     corpus = corpora_loader.load(name)
     structure = corpora_loader.structure_for(corpus)
-    return Recording(corpus, structure, DecodedOnce(corpus, structure), Judge(corpus), corpus.of_tables())
+    return Recording(structure, DecodedOnce(corpus, structure), corpus.of_tables(), corpus, Judge(corpus))
 
 
 class Line:
-    """Folds a recording's messages into a store, in whatever order and batches it is told to."""
+    """Folds a flow's messages into a store, in whatever order and batches it is told to."""
 
-    def __init__(self, recording: Recording, store: IngestStore) -> None:
+    def __init__(self, flow: Flow, store: IngestStore) -> None:
         self._store = store
-        self._decoder = recording.decoder
-        self._stager = Stager(recording.structure)
+        self._decoder = flow.decoder
+        self._stager = Stager(flow.structure)
         self._states: dict[Partition, PartitionState] = {}
 
     def fold(self, messages: Sequence[Message]) -> None:
@@ -148,11 +155,11 @@ class Line:
 class MemoryLine(Line):
     """A line into a fresh store in memory."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, flow: Flow) -> None:
         self._memory = MemoryIngestStore(lambda *_: None)
-        self._memory.open(recording.structure, [])
+        self._memory.open(flow.structure, [])
         self._met: dict[TopicPartition, None] = {}
-        super().__init__(recording, self._memory)
+        super().__init__(flow, self._memory)
 
     def set_position(self, partition: TopicPartition, offset: int) -> None:
         self._memory.reset(partition, offset)
@@ -163,6 +170,13 @@ class MemoryLine(Line):
             for name, row in self._memory.rows.items()
             if not row.deleted
         }
+
+    def stored(self) -> list[StoredRow]:
+        """All rows as the state store hands them out."""
+        return [
+            StoredRow(*name, row.root, row.columns, frozenset(row.unknown), row.deleted, row.first_seen_ms, row.parent)
+            for name, row in self._memory.rows.items()
+        ]
 
     def remembered(self) -> Moment:
         """All that the store and the process know now."""

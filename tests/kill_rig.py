@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 
+import httpx
 import psycopg
 
 from daemon.demo.compare import compare
@@ -81,20 +82,35 @@ class KillRig:
     """Counts what it hit: `in_fold` (rolled back for sure), `in_flight` (a POST unanswered), `anywhere`."""
 
     def __init__(
-        self, rig: Stack, shop: Shop, daemon: DaemonProcess, api: SandboxAdmin, oms: psycopg.Connection
+        self, rig: Stack, shop: Shop, daemons: Mapping[str, DaemonProcess], api: SandboxAdmin, oms: psycopg.Connection
     ) -> None:
-        self._rig, self._shop, self._daemon, self._oms = rig, shop, daemon, oms
+        self._rig, self._shop, self._daemons, self._oms = rig, shop, daemons, oms
         self.api = api
         self.in_fold = self.in_flight = self.anywhere = 0
         self._state = rig.postgres.connect(rig.state)
 
-    def start(self) -> Child:
-        """A new daemon, once it has folded and the API has accepted something of it."""
-        child = self._daemon.start("run")
+    def start(self, name: str = "one") -> Child:
+        """A new daemon, once the API has accepted something since: of it, where it is the only one."""
+        child = self._daemons[name].start("run")
+        self.await_accepted(child)
+        return child
+
+    def await_accepted(self, child: Child) -> None:
+        """Return once the API has accepted something more; the child must not end meanwhile."""
         before = self.api.stats()["accepted_orders"]
         wait(lambda: child.returncode is not None or self.api.stats()["accepted_orders"] > before, "an accepted order")
         assert child.returncode is None, child.failure(f"ended with {child.returncode}")
-        return child
+
+    def leader(self) -> str:
+        """Which of the daemons says that it delivers; waited for where one has just taken over."""
+        found: list[str] = []
+
+        def told() -> bool:
+            found[:] = [name for name, daemon in self._daemons.items() if _leads(daemon)]
+            return len(found) == 1
+
+        wait(told, "one leader")
+        return found[0]
 
     def kill_between_fold_and_commit(self, child: Child) -> None:
         """Kill it when all of a fold is done but its commit, and see that Postgres rolled back."""
@@ -128,9 +144,9 @@ class KillRig:
         self.api.release()
         self.in_flight += 1
 
-    def hold_a_post(self) -> None:
-        """Return once the API holds a request."""
-        self.api.fault("delay")
+    def hold_a_post(self, *, applied: bool = False) -> None:
+        """Return once the API holds a request, which it applied already or applies when it is released."""
+        self.api.fault("delay", applied=applied)
         self.api.wait("held", timeout_secs=TIMEOUT)
 
     def kill_anywhere(self, child: Child, after_secs: float) -> None:
@@ -142,7 +158,7 @@ class KillRig:
     def verdict(self, say: Callable[[str], None]) -> int:
         """Let a last daemon do what is left; how the OMS and the API compare (0: equal), and that the books add up."""
         self._rig.await_connector()
-        assert self._daemon.catch_up(say)
+        assert self._daemons["one"].catch_up(say)
         stats = self.api.stats()
         assert stats["shared_in_flight"] == 0
         assert stats["budget_violations"] == 0
@@ -164,6 +180,14 @@ class KillRig:
         self._state.close()
 
 
+def _leads(daemon: DaemonProcess) -> bool:
+    try:
+        text = httpx.get(daemon.metrics_url, timeout=2, trust_env=False).text
+    except httpx.HTTPError:
+        return False
+    return 'order_sync_leader{destination="demo"} 1.0' in text
+
+
 @contextmanager
 def kill_rig() -> Iterator[KillRig]:
     """Everything started and migrated, the trap laid, no daemon running yet."""
@@ -175,10 +199,14 @@ def kill_rig() -> Iterator[KillRig]:
         rig.start_connector()
         sandbox = parts.enter_context(SandboxServer())
         api = parts.enter_context(SandboxAdmin(sandbox.url))
-        daemon = DaemonProcess(rig.directory, rig, sandbox.url, SCALED)
-        migration = daemon.start("migrate")
+        daemons = {}
+        for name in ("one", "two"):
+            home = rig.directory / name
+            home.mkdir()
+            daemons[name] = DaemonProcess(home, rig, sandbox.url, SCALED)
+        migration = daemons["one"].start("migrate")
         assert migration.wait(TIMEOUT) == 0, migration.failure("migrate failed")
         migration.end()
         with closing(rig.postgres.connect(rig.state)) as state:
             state.execute(TRAP)
-        yield parts.enter_context(closing(KillRig(rig, shop, daemon, api, oms)))
+        yield parts.enter_context(closing(KillRig(rig, shop, daemons, api, oms)))

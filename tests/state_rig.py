@@ -31,8 +31,8 @@ def owner(source: str, target: str, column: str) -> Link:
 
 
 ORDERS = Source("orders", "t.orders", Role.ROOT, ("id",))
-LINES = Source("lines", "t.lines", Role.OWNED, ("id",), owner=owner("lines", "orders", "order_id"))
-TAXES = Source("taxes", "t.taxes", Role.OWNED, ("id",), owner=owner("taxes", "lines", "line_id"))
+LINES = Source("lines", "t.lines", Role.OWNED, ("id",), owners=(owner("lines", "orders", "order_id"),))
+TAXES = Source("taxes", "t.taxes", Role.OWNED, ("id",), owners=(owner("taxes", "lines", "line_id"),))
 COUPONS = Source("coupons", "t.coupons", Role.SHARED, ("id",))
 WITH_COUPONS = replace(ORDERS, refs=(owner("orders", "coupons", "coupon_id"),))
 

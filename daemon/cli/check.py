@@ -13,6 +13,7 @@ from daemon.cli import probes
 from daemon.cli.check_kafka import kafka_findings
 from daemon.cli.context import ConfigOption, JsonOption, config_path, mapping_from
 from daemon.cli.finding import Finding, Level, ok, said, wrong
+from daemon.cli.mask import is_personal
 from daemon.cli.output import print_json, print_line
 from daemon.errors import MappingError, SchemaError, SettingsError, StateUnavailable
 from daemon.mapping.model import Mapping, check_columns
@@ -55,6 +56,8 @@ def _findings(path: Path, offline: bool) -> Iterator[Finding]:
     mapping, problems = _mapping(settings)
     yield from problems
     if offline:
+        if mapping is not None:
+            yield from _personal(mapping, {})
         return
     of_kafka, of_postgres = list(kafka_findings(settings, mapping)), list(_postgres(settings, mapping))
     # What the newest messages lack and all messages ever read lack too is said once, as the worse of the two.
@@ -187,12 +190,27 @@ def _identities(settings: Settings, cursor: Cursor) -> Iterator[Finding]:
 
 def _columns(mapping: Mapping | None, cursor: Cursor) -> Iterator[Finding]:
     seen = reads.columns_seen(cursor)
-    if mapping is None or not seen:
+    if mapping is None:
+        return
+    yield from _personal(mapping, seen)
+    if not seen:
         return
     problems = check_columns(mapping, seen)
     yield from (said(problem) for problem in problems)
     if not problems:
         yield ok(f"columns: all that the mapping names were seen, in {len(seen)} of {len(mapping.sources)} sources")
+
+
+def _personal(mapping: Mapping, seen: dict[str, set[str]]) -> Iterator[Finding]:
+    """The columns that are stored and whose names say that they are personal, and those of which a hash is stored."""
+    plain, hashed = [], []
+    for name, source in sorted(mapping.structure.sources.items()):
+        columns = (seen.get(name, set()) | mapping.columns_used().get(name, {}).keys()) - source.drop
+        plain += [f"{name}.{column}" for column in sorted(columns - source.hashed.keys()) if is_personal(column)]
+        hashed += [f"{name}.{column}" for column in sorted(source.hashed)]
+    yield ok(f"personal columns that are stored as they are: {', '.join(plain) or 'none by their names'}")
+    if hashed:
+        yield ok(f"columns of which a hash alone is stored: {', '.join(hashed)}")
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

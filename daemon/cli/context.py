@@ -27,6 +27,9 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON 
 DestinationOption: TypeAlias = Annotated[
     str | None, typer.Option("--destination", help="One destination of the settings.", show_default=False)
 ]
+RevealOption: TypeAlias = Annotated[
+    bool, typer.Option("--reveal", help="Show personal values (names, addresses, mail, phone, IP) too.")
+]
 LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
 

@@ -15,7 +15,7 @@ from daemon.ingest.debezium import Decoder
 from daemon.ingest.fold import Stager
 from daemon.ingest.schema_registry import avro_reader
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.mapping.structure import Role
 from daemon.settings import Kafka
 from daemon.state.ingest_store import Batch
@@ -26,9 +26,13 @@ READ_SECS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FromTopic:
-    """What the messages came to. `rejects` counts those that could not be decoded, by topic and reason."""
+    """What the messages came to. `shared` holds the rows by what they may be wanted as.
 
-    rows: dict[tuple[str, str], StoredRow]
+    `rejects` counts those that could not be decoded, by topic and reason; `unread` names topics that are not there, or
+    whose end was not reached in time.
+    """
+
+    shared: dict[Wanted, list[StoredRow]]
     of_order: dict[str, list[StoredRow]]
     messages: int
     rejects: dict[str, int]
@@ -46,16 +50,18 @@ def read(kafka: Kafka, mapping: Mapping, limit: int) -> FromTopic:
         known = probes.cluster(kafka).topics
     except probes.ProbeFailed as failure:
         raise SettingsError(str(failure)) from failure
-    if missing := sorted(sources.keys() - known.keys()):
+    root = mapping.structure.sources[mapping.root].topic
+    missing = sorted(sources.keys() - known.keys())
+    if root in missing:
         raise SettingsError(
-            f"topic {missing[0]} does not exist, or this user may not see it; "
-            f"mend sources.{sources[missing[0]].name}.topic, or see `order-sync check`"
+            f"topic {root} does not exist, or this user may not see it; "
+            f"mend sources.{mapping.root}.topic, or see `order-sync check`"
         )
-    read = peek.newest(kafka, {topic: known[topic] for topic in sources}, limit, READ_SECS)
+    read = peek.newest(kafka, {topic: known[topic] for topic in sources if topic in known}, limit, READ_SECS)
     if read.refused:
         raise SettingsError(f"topic {min(read.refused)}: this user may not read it; see `order-sync check`")
     messages = [message for topic in sorted(read.messages) for message in read.messages[topic]]
-    return _folded(kafka, mapping, messages, tuple(sorted(read.unread)))
+    return _folded(kafka, mapping, messages, tuple(sorted({*missing, *read.unread})))
 
 
 def _folded(kafka: Kafka, mapping: Mapping, messages: list[Message], unread: tuple[str, ...]) -> FromTopic:
@@ -75,11 +81,17 @@ def _folded(kafka: Kafka, mapping: Mapping, messages: list[Message], unread: tup
     store.open(mapping.structure, [])
     store.fold(Batch(stager.stage(changes, 0), [], []))
     rows = {
-        name: StoredRow(*name, row.root, row.columns, frozenset(row.unknown), row.deleted, row.first_seen_ms)
+        name: StoredRow(
+            *name, row.root, row.columns, frozenset(row.unknown), row.deleted, row.first_seen_ms, row.parent
+        )
         for name, row in store.rows.items()
     }
     of_order: dict[str, list[StoredRow]] = {}
+    shared: dict[Wanted, list[StoredRow]] = {}
     for row in rows.values():
+        shared.setdefault(Wanted(row.source, row.key), []).append(row)
+        if row.parent is not None:
+            shared.setdefault(Wanted(row.source, row.parent, below=True), []).append(row)
         if row.root is not None and mapping.structure.sources[row.source].role is not Role.SHARED:
             of_order.setdefault(row.root, []).append(row)
-    return FromTopic(rows, of_order, len(messages), rejects, unread)
+    return FromTopic(shared, of_order, len(messages), rejects, unread)

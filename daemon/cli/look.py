@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json as json_library
 import sys
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from daemon.cli import probes
-from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
-from daemon.cli.output import print_json, print_line, print_table
+from daemon.cli.context import ConfigOption, JsonOption, RevealOption, mapping_from, settings_from
+from daemon.cli.mask import masked
+from daemon.cli.output import json_text, print_json, print_line, print_table
 from daemon.errors import MappingError, SettingsError
 from daemon.settings import Settings
 from daemon.state import reads
 from daemon.state.reads import Record
+
+LOST_SHOWN = 20
 
 
 def status(
@@ -35,10 +40,18 @@ def status(
     )
     print_table("Orders owed", ["destination", "lane", "state", "orders", "due", "oldest_secs"], found["orders"])
     print_table("Orders held: the mapping does not take them for orders", ["destination", "orders"], found["held"])
+    parked = ["destination", "reason", "orders", "bytes", "placed_from", "placed_to", "oldest_secs"]
+    print_table("Orders parked: they could be sent and must not yet", parked, found["parked"])
     requests = ["destination", "verdict", "requests", "orders", "bytes", "last_at"]
     print_table("Requests of the last hour", requests, found["requests"])
     if found["halted"]:
         print_table("Ingest stands still", ["topic", "partition", "next_offset", "why", "halted_at"], found["halted"])
+    if found["era"]:
+        title = "The state went back: what may have been sent since the restored moment is sent anew"
+        print_table(title, ["era", "began_at", "cause", "replayed", "lost_orders"], found["era"])
+    if found["lost"]:
+        title = f"Orders that may stand at the API and that no void can be made of ({LOST_SHOWN} at most)"
+        print_table(title, ["destination", "order_key", "vendor_order_id", "hold_since"], found["lost"])
     if found["gate"]:
         title = "Delivery is held until a backlog is folded"
         print_table(title, ["topic", "partition", "next_offset", "target", "since", "until"], found["gate"])
@@ -59,24 +72,33 @@ def _status(settings: Settings) -> dict[str, Any]:
                 ("destinations", "destinations"),
                 ("orders", "owed_orders"),
                 ("held", "held_orders"),
+                ("parked", "parked_orders"),
                 ("requests", "recent_requests"),
                 ("rejects", "open_rejects"),
                 ("halted", "halted_partitions"),
                 ("gate", "gate"),
+                ("era", "era"),
                 ("positions", "positions"),
             )
         }
+        found["lost"] = reads.records(cursor, "lost_orders", limit=LOST_SHOWN)
     for destination in found["destinations"]:
+        ours = settings.destinations.get(destination["name"])
+        destination["delivery"] = None if ours is None else ours.delivery
         destination["condition"] = _condition(destination)
         destination["budget_bytes"] = settings.delivery.budget_bytes
     return found
 
 
 def _condition(destination: Record) -> str:
+    if destination["delivery"] == "off":
+        return "off: nothing is judged or sent"
     if destination["halted_reason"]:
         return f"halted: {destination['halted_reason']}"
     if destination["paused"]:
-        return "paused"
+        return "paused" + (f" since {destination['paused_at']:%Y-%m-%d %H:%MZ}" if destination["paused_at"] else "")
+    if destination["delivery"] == "shadow":
+        return "shadow: nothing is sent" if destination["leader"] else "shadow, no leader"
     if destination["send_not_before"]:
         return f"sends nothing before {destination['send_not_before']:%H:%M:%SZ} ({destination['failures']} failures)"
     return "delivering" if destination["leader"] else "no leader"
@@ -110,6 +132,7 @@ def rows(
     config: ConfigOption = None,
     key: Annotated[str | None, typer.Option("--key", help="Only the row with this key.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)] = None,
+    reveal: RevealOption = False,
 ) -> None:
     """The mirrored rows of one source as JSON lines, in key order, each number with the digits that are stored.
 
@@ -120,11 +143,18 @@ def rows(
     settings = settings_from(config)
     try:
         for line in reads.mirror(settings.postgres, source, key, limit):
-            sys.stdout.write(line + "\n")
+            sys.stdout.write((line if reveal else _masked_line(line)) + "\n")
     except KeyError:
         raise SettingsError(
             f"source {source}: nothing was ever read into it; `order-sync sources` lists them"
         ) from None
+
+
+def _masked_line(line: str) -> str:
+    """The line as it is where nothing in it is personal, else written anew."""
+    told = json_library.loads(line, parse_float=Decimal)
+    hidden = masked(told["columns"])
+    return line if hidden == told["columns"] else json_text(told | {"columns": hidden})
 
 
 def sources(config: ConfigOption = None, json: JsonOption = False) -> None:

@@ -1,7 +1,8 @@
 """`order-sync`: the commands, grouped by what a person wants, and the exit codes.
 
 0 done, or nothing wrong · 1 failed, or what was asked for found something wrong · 2 refused: a person has to change
-something first · 3 `run --until-caught-up` left orders that only wait, are held or quarantined · 130 interrupted.
+something first · 3 `run --until-caught-up` left orders that only wait, are held, parked or quarantined · 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,22 @@ import typer
 from typer.core import TyperGroup
 
 from daemon import __version__
-from daemon.cli import check, connector, look, mend, plan, position, rebuild, reconcile, resend, run, show, trial, uat
+from daemon.cli import (
+    check,
+    connector,
+    look,
+    mend,
+    plan,
+    position,
+    rebuild,
+    reconcile,
+    resend,
+    run,
+    show,
+    steer,
+    trial,
+    uat,
+)
 from daemon.cli.context import DEFAULT_CONFIG, program_config
 from daemon.errors import OrderSyncError, RefuseToStart
 
@@ -56,7 +72,7 @@ def program(
     program_config.set(config)
 
 
-RUN, LOOK, MEND, TRY = "Run", "Look", "Mend", "Try"
+RUN, LOOK, STEER, MEND, TRY = "Run", "Look", "Steer", "Mend", "Try"
 PANELS = {
     "run": RUN,
     "migrate": RUN,
@@ -67,6 +83,11 @@ PANELS = {
     "rows": LOOK,
     "sources": LOOK,
     "plan": LOOK,
+    "actions": LOOK,
+    "pause": STEER,
+    "resume": STEER,
+    "backfill": STEER,
+    "guard": STEER,
     "rejects": MEND,
     "quarantine": MEND,
     "resend": MEND,
@@ -91,9 +112,14 @@ for command in (
     plan.plan,
     resend.resend,
     reconcile.reconcile,
+    steer.actions,
+    steer.pause,
+    steer.resume,
+    steer.backfill,
     rebuild.rebuild,
 ):
     app.command(command.__name__, rich_help_panel=PANELS[command.__name__])(command)
+app.add_typer(steer.guard, name="guard", rich_help_panel=STEER)
 app.add_typer(mend.rejects, name="rejects", rich_help_panel=MEND)
 app.add_typer(mend.quarantine, name="quarantine", rich_help_panel=MEND)
 app.add_typer(position.position, name="position", rich_help_panel=MEND)

@@ -30,7 +30,8 @@ def who() -> str:
         return "unknown"
 
 
-def _named_or_all(named: list[object], everything: bool, what: str) -> None:
+def named_or_all(named: list[object], everything: bool, what: str) -> None:
+    """Raises SettingsError unless exactly one of the two was given."""
     if bool(named) == everything:
         raise SettingsError(f"name the {what} or give --all; one of the two")
 
@@ -61,6 +62,12 @@ def _ways_out(settings: Settings, still_open: list[Record], lineages: list[str])
     if not still_open:
         return
     yield "Mend what the detail says, then `order-sync rejects retry --all` decodes them anew."
+    if digests := sorted({record["source"] for record in still_open if record["digest_only"]}):
+        options = " ".join(f"--source {source}" for source in digests)
+        yield (
+            f"Of {', '.join(digests)} no bytes are kept, since the mapping hashes columns of them: while Kafka has the "
+            f"messages, `order-sync rebuild {options}` reads them again; then `rejects retry --all`"
+        )
     try:
         sources = mapping_from(settings).structure.sources
     except MappingError:
@@ -106,7 +113,7 @@ def retry_rejects(
     json: JsonOption = False,
 ) -> None:
     """Decode and fold rejects anew with the mapping as it is now; those that fail again stay rejects."""
-    _named_or_all(list(ids or ()), everything, "rejects")
+    named_or_all(list(ids or ()), everything, "rejects")
     from daemon.ingest.retry import retry_rejects as retry  # decoder and fold: no other command here needs them
 
     settings = settings_from(config)
@@ -142,7 +149,7 @@ def retry_quarantine(
     json: JsonOption = False,
 ) -> None:
     """Send quarantined orders anew, each in a request of its own. One that fails again goes back into quarantine."""
-    _named_or_all(list(orders or ()), everything, "orders")
+    named_or_all(list(orders or ()), everything, "orders")
     settings = settings_from(config)
     done = mend.retry_quarantined(settings.postgres, None if everything else orders, who())
     if json:

@@ -16,6 +16,7 @@ from daemon.cli.context import (
     ConfigOption,
     DestinationOption,
     JsonOption,
+    RevealOption,
     destination_from,
     mapping_from,
     settings_from,
@@ -31,12 +32,10 @@ from daemon.document.outcome import Invalid, Outcome, Ready
 from daemon.errors import MappingError, SettingsError
 from daemon.mapping.model import Mapping as MappingFile
 from daemon.mapping.model import check_columns
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.settings import Settings
 from daemon.state import mend, reads
 from daemon.state.structure import check_rows
-
-HOPS = 20  # look-ups of look-ups; a mapping has a handful
 
 Found = dict[str, Any]
 
@@ -57,9 +56,7 @@ def plan(
     limit: Annotated[
         int, typer.Option("--limit", min=1, help="With --from-topic: the newest messages of each partition.")
     ] = 1000,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show personal values (names, addresses, mail, phone, IP) too.")
-    ] = False,
+    reveal: RevealOption = False,
     json: JsonOption = False,
 ) -> None:
     """What a mapping would change at a destination, against what was last accepted there. Sends and stores nothing.
@@ -316,7 +313,7 @@ def _plan_topics(
     made: list[Found] = []
     wanted = set(orders)
     for key in found.order_keys():
-        outcome = _from_rows(assembler, key, found.of_order[key], found.rows)
+        outcome = _from_rows(assembler, key, found.of_order[key], found.shared)
         outcomes[type(outcome).__name__.lower()] += 1
         order_id = outcome.document.order_id if isinstance(outcome, Ready) else None
         if wanted & {key, order_id} or (not orders and len(made) < examples):
@@ -334,15 +331,10 @@ def _plan_topics(
 
 
 def _from_rows(
-    assembler: Assembler, key: str, rows: Iterable[StoredRow], known: Mapping[tuple[str, str], StoredRow]
+    assembler: Assembler, key: str, rows: Iterable[StoredRow], known: Mapping[Wanted, Sequence[StoredRow]]
 ) -> Outcome:
-    have = {(row.source, row.key): row for row in rows}
-    for _ in range(HOPS):
-        more = {at: known[at] for at in assembler.needs(have.values()) if at in known}
-        if not more:
-            break
-        have |= more
-    return assembler.assemble(key, have.values())
+    complete = assembler.complete(rows, lambda wanted: [row for name in wanted for row in known.get(name, ())])
+    return assembler.assemble(key, complete)
 
 
 def _read_lines(
@@ -353,5 +345,5 @@ def _read_lines(
     for why, count in sorted(rejects.items()):
         yield f"{count} messages cannot be decoded: {why}"
     for topic in unread:
-        yield f"topic {topic}: its end was not reached in time; rows may be missing"
+        yield f"topic {topic}: not there, or not read to its end in time; rows are missing"
     yield ""

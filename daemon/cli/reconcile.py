@@ -16,7 +16,7 @@ from daemon.cli.mend import who
 from daemon.cli.output import print_json, print_line, print_table, progress
 from daemon.delivery.read_back import ReadBack
 from daemon.delivery.reconcile import ONE_DAY, Days, Drift, Kind, Ours, compare, missed, placed_on
-from daemon.document.difference import parsed
+from daemon.document.difference import Document, parsed
 from daemon.errors import SettingsError
 from daemon.state.mend import Marking
 from daemon.state.reconcile import Accepted, Books, Result
@@ -25,8 +25,6 @@ STRETCH = timedelta(days=31)
 """Days whose order ids are in memory at once; each stretch costs one look through the accepted orders."""
 
 PAGE = 500  # orders of an answer that are compared at once
-
-DayOption = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], show_default=False)]
 
 
 @dataclass(slots=True)
@@ -107,14 +105,10 @@ def _reconcile(
     began = books.now()
     for start, end in days.questions():
         asked_at = books.now()
-        orders = (
-            order
-            for order in api.orders(start, end)
-            if isinstance(order.get("order_id"), str) and days.meets(order["order_id"], placed_on(order))
-        )
+        orders = (order for order in api.orders(start, end) if days.meets(_id(order), placed_on(order)))
         for page in _pages(orders, PAGE):
-            known = books.by_id([order["order_id"] for order in page], asked_at)
-            pairs = [(_ours(known.get(order["order_id"])), order) for order in page]
+            known = books.by_id([_id(order) for order in page], asked_at)
+            pairs = [(_ours(known.get(_id(order))), order) for order in page]
             sums.compared += len(pairs)
             sums.unfinished += sum(ours is not None and not _judged(ours) for ours, _ in pairs)
             _note(sums, marking, (compare(ours, order) for ours, order in pairs))
@@ -125,6 +119,11 @@ def _reconcile(
         _note(sums, marking, map(missed, found))
     if not trust_empty:
         sums.silent |= days.silent()
+
+
+def _id(order: Document) -> str:
+    """As a text, whatever the API makes of it."""
+    return str(order.get("order_id"))
 
 
 def _pages(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from daemon.cli.context import ConfigOption, JsonOption, mapping_from, settings_from
+from daemon.cli.context import ConfigOption, JsonOption, RevealOption, mapping_from, settings_from
 from daemon.cli.cure import Cure, cures, wanted_rows
 from daemon.cli.mask import masked
 from daemon.cli.output import cell, json_text, print_json, print_line, print_table
@@ -28,15 +28,12 @@ from daemon.state.delivery_records import Hold
 from daemon.state.reads import Record
 
 REQUESTS = 20  # the newest ones
-HOPS = 20  # look-ups of look-ups; a mapping has a handful
 
 
 def show(
     order: Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's key in the OMS, or its id at the API.")],
     config: ConfigOption = None,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show personal values (names, addresses, mail, phone, IP) too.")
-    ] = False,
+    reveal: RevealOption = False,
     json: JsonOption = False,
 ) -> None:
     """One order: what holds it, its rows, the document as it would be now and as last accepted, its requests."""
@@ -73,15 +70,8 @@ def assembled(
 ) -> tuple[Outcome, list[StoredRow]]:
     """The order as it would be sent now, and the rows it looks up; what has not arrived makes it wait."""
     assembler = Assembler(mapping, destination)
-    looked_up: list[StoredRow] = []
-    asked: set[tuple[str, str]] = set()
-    for _ in range(HOPS):
-        wanted = assembler.needs([*rows, *looked_up]) - asked
-        if not wanted:
-            break
-        asked |= wanted
-        looked_up += reads.rows_by_key(cursor, wanted)
-    return assembler.assemble(order_key, [*rows, *looked_up]), looked_up
+    complete = assembler.complete(rows, lambda wanted: reads.rows_at(cursor, wanted))
+    return assembler.assemble(order_key, complete), complete[len(rows) :]
 
 
 def _not_for(
@@ -158,8 +148,11 @@ def holding(record: Record) -> Iterator[str]:
     owed = record["revision"] > record["settled_revision"]
     if not owed:
         yield f"nothing is owed: revision {record['settled_revision']} is settled"
+    parked = owed and record["parked_revision"] == record["revision"]
+    if parked:
+        yield f"parked since {cell('', record['hold_since'])}: {_PARKED[Hold(record['hold'])]}"
     # On an owed order any other hold is of an earlier judgement and holds nothing now.
-    if record["hold"] and (not owed or record["hold"] == Hold.WAITING):
+    elif record["hold"] and (not owed or record["hold"] == Hold.WAITING):
         detail = f": {record['hold_detail']}" if record["hold_detail"] else ""
         yield f"{record['hold']} since {cell('', record['hold_since'])}{detail}"
     if record["quarantine_revision"] == record["revision"]:
@@ -180,6 +173,13 @@ def holding(record: Record) -> Iterator[str]:
     ):
         if until is not None and until > now:
             yield f"until {cell('', until)}, when {why}"
+
+
+_PARKED = {
+    Hold.SHADOW: "the destination is in shadow, which sends nothing",
+    Hold.BACKFILL: "an old order of the backfill; `order-sync backfill --since DATE` asks for it, oldest first",
+    Hold.GUARDED: "it would go to 0 beyond max_voids_per_hour; `order-sync guard release` or `discard` decides",
+}
 
 
 def curing(cure: Cure) -> Iterator[str]:

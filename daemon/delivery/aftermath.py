@@ -20,7 +20,7 @@ from daemon.delivery.destination import (
     nothing_ready,
 )
 from daemon.delivery.verdict import Kind, Verdict
-from daemon.state.delivery_records import Fate, Settled
+from daemon.state.delivery_records import UNDONE, Fate, Settled
 
 Step = tuple[State, tuple[Action, ...]]
 
@@ -50,16 +50,25 @@ def _settle(
     """Settle the request; its bytes count one window from its answer, or from the end of its fence."""
     sent = verdict.kind is not Kind.NOT_SENT
     counts = fence + state.policy.settings.budget_window_secs if sent else 0.0
+    records = tuple(orders)
+    zeroed = _zeroed(flight, records)
     action = Settle(
         flight.number,
         verdict.kind.value,
         verdict.status,
         verdict.detail or (None if verdict.kind is Kind.ACCEPTED else verdict.cause or None),
         counts,
-        tuple(orders),
+        records,
+        zeroed,
     )
-    ledger = state.ledger.close(flight.number, now + counts) if sent else state.ledger.forget(flight.number)
-    return replace(state, ledger=ledger), (action,)
+    closed = state.ledger.close(flight.number, now + counts).reduce(flight.number, zeroed)
+    return replace(state, ledger=closed if sent else state.ledger.forget(flight.number)), (action,)
+
+
+def _zeroed(flight: Flight, records: Iterable[Settled]) -> int:
+    """How many of its orders may have gone from a total to 0: none to which nothing can have been applied."""
+    zeroes = {item.key for item in flight.items if item.zeroes}
+    return sum(one.key in zeroes and (one.fate not in UNDONE or one.zeroed_before) for one in records)
 
 
 def _all(flight: Flight, fate: Fate, *, hold: float = 0.0, detail: str | None = None) -> list[Settled]:
@@ -79,7 +88,8 @@ def settled(
     """One order's record. `doubt`: it may have been applied, so it counts as attempted from now on."""
     digest = {Fate.ACCEPTED: item.document.digest, Fate.NOT_SENT: item.due.digest}.get(fate)
     attempted = True if doubt else item.due.ever_attempted
-    return Settled(item.key, fate, digest, attempted, item.void, hold, reason, detail)
+    zeroed = item.document.zero if doubt else item.due.zeroed
+    return Settled(item.key, fate, digest, attempted, item.void, hold, reason, detail, zeroed)
 
 
 def _succeeded(state: State, now: float) -> State:
@@ -247,7 +257,8 @@ def _limited(state: State, flight: Flight, verdict: Verdict, now: float, jitter:
     asked = verdict.pause_secs if verdict.pause_secs is not None else state.policy.settings.budget_window_secs
     # Up to a tenth, a second at most, later than asked: never sooner.
     until = now + asked + jitter * min(1.0, asked / 10.0)
-    state = _back(replace(state, limited_until=max(state.limited_until, until)), flight)
+    since = state.limited_since if state.limited_until > now else now
+    state = _back(replace(state, limited_until=max(state.limited_until, until), limited_since=since), flight)
     return _settle(state, flight, verdict, now, _all(flight, Fate.NOT_APPLIED))
 
 
@@ -288,6 +299,8 @@ def _failed(state: State, now: float, jitter: float, asked: float) -> State:
     until = now + max(state.policy.backoff(failures, jitter), asked)
     opened = failures >= state.policy.settings.circuit_failures
     ready = nothing_ready() if opened else state.ready
+    since = state.failing_since if state.failures else now
+    state = replace(state, failing_since=since)
     return replace(state, failures=failures, backoff_until=max(state.backoff_until, until), ready=ready)
 
 

@@ -11,13 +11,15 @@ from daemon.delivery.destination import Item, OrderFault
 from daemon.delivery.judge import Fault, Next, Post, Rules, Void, judge, posted, settled
 from daemon.document.assemble import Assembler
 from daemon.document.order import void_document
-from daemon.document.outcome import Outcome, Ready
+from daemon.document.outcome import Ineligible, Outcome, Ready
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder, Judgement
 
 CHUNK_ORDERS = 200
 """Orders assembled in one go, in a thread beside the event loop: some tens of milliseconds."""
+
+NO_VOID = "it may have been sent before the state went back; neither a document of it is left nor rows to make one of"
 
 MAX_HOPS = 16
 """Look-ups of look-ups. A mapping has a handful; more is a cycle."""
@@ -50,7 +52,8 @@ class Assembly:
         posts: list[tuple[DueOrder, Post]] = []
         for start in range(0, len(due), CHUNK_ORDERS):
             chunk = due[start : start + CHUNK_ORDERS]
-            outcomes = await self._outcomes(chunk)
+            rows = await self._rows(chunk)
+            outcomes = await asyncio.to_thread(self._assemble, chunk, rows)
             voids: list[tuple[DueOrder, Void]] = []
             for order, outcome in zip(chunk, outcomes, strict=True):
                 verdict = judge(order, outcome, self._rules)
@@ -62,38 +65,39 @@ class Assembly:
                     gathered.oddities.update(outcome.oddities)
                     if isinstance(verdict, Judgement):
                         gathered.unchanged.add(order.key)
-            for order, verdict in await self._voided(voids):
+            for order, verdict in await self._voided(voids, rows):
                 _sort(gathered, posts, order, verdict)
         await self._claim_ids(gathered, posts, at)
         return gathered
 
-    async def _outcomes(self, chunk: Sequence[DueOrder]) -> list[Outcome]:
+    async def _rows(self, chunk: Sequence[DueOrder]) -> dict[str, list[StoredRow]]:
+        """Of each order all rows, also those that it looks up."""
         rows = await self._store.rows_of([order.key for order in chunk])
-        found: dict[tuple[str, str], StoredRow] = {}
-        asked: set[tuple[str, str]] = set()
+        found: dict[Wanted, list[StoredRow]] = {}
         for _ in range(MAX_HOPS):
-            missing = await asyncio.to_thread(self._missing, rows.values(), found, asked)
+            missing = await asyncio.to_thread(self._missing, rows.values(), found)
             if not missing:
                 break
-            found.update({(row.source, row.key): row for row in await self._store.rows_at(sorted(missing))})
-            asked |= missing
-        return await asyncio.to_thread(self._assemble, chunk, rows)
+            found.update({name: [] for name in missing})
+            for row in await self._store.rows_at(sorted(missing)):
+                for name in (Wanted(row.source, row.key), Wanted(row.source, row.parent or "", below=True)):
+                    if name in missing:
+                        found[name].append(row)
+        return rows
 
-    def _missing(
-        self, orders: Iterable[list[StoredRow]], found: dict[tuple[str, str], StoredRow], asked: set[tuple[str, str]]
-    ) -> set[tuple[str, str]]:
-        """Look-up rows that some order needs and nobody asked for yet. Completes each order's rows by those found."""
-        missing: set[tuple[str, str]] = set()
+    def _missing(self, orders: Iterable[list[StoredRow]], found: dict[Wanted, list[StoredRow]]) -> set[Wanted]:
+        """Shared rows that some order needs and nobody asked for yet. Completes each order's rows by those found."""
+        missing: set[Wanted] = set()
         for rows in orders:
-            have = {(row.source, row.key) for row in rows}
+            taken: set[Wanted] = set()
             while True:
-                wanted = self._assembler.needs(rows) - have
-                here = [found[name] for name in wanted if name in found]
-                missing |= {name for name in wanted if name not in found and name not in asked}
+                wanted = self._assembler.needs(rows) - taken
+                here = wanted & found.keys()
+                missing |= wanted - here
                 if not here:
                     break
-                rows.extend(here)
-                have.update((row.source, row.key) for row in here)
+                rows.extend(row for name in sorted(here) for row in found[name])
+                taken |= here
         return missing
 
     def _assemble(self, chunk: Sequence[DueOrder], rows: dict[str, list[StoredRow]]) -> list[Outcome]:
@@ -102,8 +106,10 @@ class Assembly:
             for order in chunk
         ]
 
-    async def _voided(self, voids: list[tuple[DueOrder, Void]]) -> Iterator[tuple[DueOrder, Next]]:
-        """The zeroed form of what was last sent."""
+    async def _voided(
+        self, voids: list[tuple[DueOrder, Void]], rows: dict[str, list[StoredRow]]
+    ) -> Iterator[tuple[DueOrder, Next]]:
+        """The zeroed form of what was last sent; where that is lost with a future, of what would be sent now."""
         if not voids:
             return iter(())
         last = await self._store.last_documents(self._destination, [order.key for order, _ in voids])
@@ -112,11 +118,14 @@ class Assembly:
             for order, void in voids:
                 body = last.get(order.key)
                 if body is None:
-                    yield order, settled(order, Hold.VOID, "no document was kept")
-                else:
-                    yield order, posted(order, void_document(body, void.tag), void=True)
+                    outcome = self._assembler.assemble(order.key, rows[order.key], final=True, regardless=True)
+                    if not isinstance(outcome, Ready):
+                        yield order, _without_void(order, outcome)
+                        continue
+                    body = outcome.document.body
+                yield order, posted(order, void_document(body, void.tag), void=True)
 
-        return verdicts()
+        return await asyncio.to_thread(lambda: iter(list(verdicts())))
 
     async def _claim_ids(self, gathered: Gathered, posts: list[tuple[DueOrder, Post]], at: float) -> None:
         """One order for each vendor id: whoever holds it, else the first that asks for it."""
@@ -150,6 +159,13 @@ class Assembly:
         else:
             text = "another order was sent under the same id at the API: make `order_id` unique in the mapping"
             gathered.faults.append(OrderFault(order, "duplicate_vendor_id", text))
+
+
+def _without_void(order: DueOrder, outcome: Outcome) -> Judgement:
+    """Of an order that may have been sent in a future that was lost; one of another destination was not sent here."""
+    if isinstance(outcome, Ineligible):
+        return settled(order, Hold.HELD, outcome.reason)
+    return settled(order, Hold.LOST, NO_VOID)
 
 
 def _sort(gathered: Gathered, posts: list[tuple[DueOrder, Post]], order: DueOrder, verdict: Next) -> None:

@@ -4,23 +4,33 @@ The vendor counts a request when it arrives, which is some time between our rese
 count here from the reserve to the answer plus one window; without an answer, to the end of its hold plus one window.
 Whatever the moments of arrival, no window as the vendor sees it then holds more than the budget. Refused requests
 count too. Only one of which no byte was written is forgotten.
+
+The void guard counts by the same entries: what a request may have zeroed counts for an hour after its bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from daemon.state.schedule import Lane
 
+GUARD_SECS = 3600.0
+"""The void guard's sliding window: its setting is a number of orders per hour."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Bytes of request `number`, counting until the monotonic time `until`; None while its end is not known."""
+    """Bytes of request `number`, counting until the monotonic time `until`; None while its end is not known.
+
+    `zeroed` of its orders may have gone from a total to 0.
+    """
 
     number: int
     lane: Lane
     size: int
     until: float | None = None
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +48,37 @@ class Ledger:
 
     entries: tuple[Entry, ...] = ()
 
-    def reserve(self, number: int, lane: Lane, size: int) -> Ledger:
+    def reserve(self, number: int, lane: Lane, size: int, zeroed: int = 0) -> Ledger:
         """A request is about to start."""
-        return Ledger((*self.entries, Entry(number, lane, size)))
+        return Ledger((*self.entries, Entry(number, lane, size, zeroed=zeroed)))
+
+    def reduce(self, number: int, zeroed: int) -> Ledger:
+        """No more than so many of its orders go from a total to 0."""
+        return self._changed(number, lambda entry: replace(entry, zeroed=zeroed))
 
     def close(self, number: int, until: float) -> Ledger:
         """Its end is known: it counts until then."""
-        return Ledger(tuple(replace(entry, until=until) if entry.number == number else entry for entry in self.entries))
+        return self._changed(number, lambda entry: replace(entry, until=until))
+
+    def _changed(self, number: int, change: Callable[[Entry], Entry]) -> Ledger:
+        return Ledger(tuple(change(entry) if entry.number == number else entry for entry in self.entries))
 
     def forget(self, number: int) -> Ledger:
         """No byte of it was written."""
         return Ledger(tuple(entry for entry in self.entries if entry.number != number))
 
     def trimmed(self, now: float) -> Ledger:
-        """Without what counts no more."""
-        return Ledger(tuple(entry for entry in self.entries if _counts(entry, now)))
+        """Without what counts no more; itself where all still counts."""
+        kept = tuple(entry for entry in self.entries if _counts(entry, now) or _guards(entry, now))
+        return self if len(kept) == len(self.entries) else Ledger(kept)
 
     def used(self, now: float, lane: Lane | None = None) -> int:
         """Bytes that count at `now`, of one lane or of both."""
         return sum(entry.size for entry in self.entries if lane in (None, entry.lane) and _counts(entry, now))
+
+    def zeroed(self, now: float) -> int:
+        """Orders that may have gone from a total to 0 within the last hour."""
+        return sum(entry.zeroed for entry in self.entries if _guards(entry, now))
 
     def room(self, now: float, lane: Lane, shares: Shares, *, backfill_waits: bool) -> int:
         """Bytes that a request of `lane` may have now.
@@ -76,3 +98,7 @@ class Ledger:
 
 def _counts(entry: Entry, now: float) -> bool:
     return entry.until is None or entry.until >= now
+
+
+def _guards(entry: Entry, now: float) -> bool:
+    return entry.zeroed > 0 and (entry.until is None or entry.until + GUARD_SECS >= now)

@@ -10,11 +10,13 @@ small probe at a time, of other orders than the suspected ones where there are a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from daemon.delivery.aftermath import Step, answered, close_surgery, remember_faults
 from daemon.delivery.destination import (
     MAX_TRIED,
+    OPEN,
     PROBE_ORDERS,
     REJECTED,
     STALE_SECS,
@@ -24,11 +26,13 @@ from daemon.delivery.destination import (
     Flight,
     Group,
     Inherited,
+    Intake,
     Item,
     NoRoom,
     OrderFault,
     Policy,
     Quarantine,
+    Released,
     Reserved,
     Send,
     Settle,
@@ -37,6 +41,7 @@ from daemon.delivery.destination import (
     Told,
     body_size,
 )
+from daemon.delivery.intake import admit
 from daemon.delivery.verdict import Kind, Verdict
 from daemon.settings import Delivery
 from daemon.state.delivery_records import Fate, LedgerEntry, OpenRequest, Settled, Standing
@@ -54,20 +59,33 @@ class Answered:
     jitter: float = 0.0
 
 
-Event = Tick | Fetched | Reserved | Answered | Told
+Event = Tick | Fetched | Reserved | Answered | Told | Released
 
 
 def start(
-    settings: Delivery, standing: Standing, requests: list[OpenRequest], ledger: list[LedgerEntry], now: float
+    settings: Delivery,
+    standing: Standing,
+    requests: list[OpenRequest],
+    ledger: list[LedgerEntry],
+    now: float,
+    intake: Intake = OPEN,
+    *,
+    era_secs: float = float("inf"),
 ) -> State:
-    """The state of a new leader: what the destination remembers, and what earlier leaders left open."""
+    """The state of a new leader: what the destination remembers, and what earlier leaders left open.
+
+    `era_secs`: since the state went back. Of the future that was lost some request may still be under way, and nobody
+    knows how many bytes it sent: as if all of the budget had gone out in one request that began right then.
+    """
     state = State(
         Policy(settings),
+        replace(intake, asked=standing.asked),
         paused=standing.paused,
         halted=standing.halted,
         halted_for_orders=bool(standing.halted and standing.halted.startswith("quarantine budget")),
         probe_at=now,
         backoff_until=now + standing.pause_secs,
+        failing_since=now,
         failures=standing.failures,
         largest_body=standing.largest_body,
     )
@@ -75,13 +93,23 @@ def start(
     inherited = []
     for request in requests:
         lane = Lane(request.lane)
-        book = book.reserve(number, lane, request.size)
-        inherited.append(Inherited(number, lane, request.keys, now + settings.fence_secs))
+        book = book.reserve(number, lane, request.size, request.zeroed)
+        inherited.append(Inherited(number, lane, request.keys, now + settings.fence_secs, request.zeroed))
         number += 1
     for entry in ledger:
-        book = book.reserve(number, Lane(entry.lane), entry.size).close(number, now + entry.secs)
+        book = book.reserve(number, Lane(entry.lane), entry.size, entry.zeroed).close(number, now + entry.secs)
         number += 1
-    return replace(state, ledger=book, inherited=tuple(inherited), next_number=number)
+    arrives = settings.start_grace_secs + settings.request_timeout_secs
+    book = book.reserve(number, Lane.LIVE, settings.budget_bytes).close(
+        number, now - era_secs + arrives + settings.budget_window_secs
+    )
+    return replace(
+        state,
+        ledger=book.trimmed(now),
+        inherited=tuple(inherited),
+        next_number=number + 1,
+        limited_until=now - era_secs + settings.fence_secs,
+    )
 
 
 def standing_of(state: State, now: float) -> Standing:
@@ -94,7 +122,8 @@ def step(state: State, event: Event, now: float) -> Step:
     """What `event` changes, and what is to be done about it."""
     match event:
         case Tick():
-            state, actions = _plan(replace(state, ledger=state.ledger.trimmed(now)), now)
+            trimmed = state.ledger.trimmed(now)
+            state, actions = _plan(state if trimmed is state.ledger else replace(state, ledger=trimmed), now)
         case Fetched():
             state, actions = _fetched(state, event, now)
         case Reserved(number=number, keys=keys):
@@ -105,12 +134,15 @@ def step(state: State, event: Event, now: float) -> Step:
             state, actions = answered(state, flight, verdict, now, jitter)
         case Told():
             state, actions = _told(state, event, now), ()
+        case Released():
+            look_at = {**state.look_at, Lane.BACKFILL: now}
+            state, actions = replace(state, backfill_waits=True, look_at=look_at), ()
     state, closing = close_surgery(state)
     return state, (*actions, *closing)
 
 
 def _told(state: State, event: Told, now: float) -> State:
-    state = replace(state, paused=event.paused)
+    state = replace(state, paused=event.paused, intake=replace(state.intake, asked=event.asked))
     if event.resume:
         return replace(state, halted=None, halted_for_orders=False, verdicts=(), tried=(), dry=frozenset())
     return replace(state, probe_at=min(state.probe_at, now)) if event.new_key else state
@@ -130,7 +162,12 @@ def _reserved(state: State, number: int, keys: frozenset[str]) -> State:
     items = tuple(item for item in flight.items if item.key in keys)
     group = flight.group and replace(flight.group, keys=tuple(item.key for item in items))
     kept = replace(flight, items=items, group=group)
+    state = replace(state, ledger=state.ledger.reduce(number, _zeroed(items)))
     return replace(state, in_flight=tuple(kept if one.number == number else one for one in state.in_flight))
+
+
+def _zeroed(items: Iterable[Item]) -> int:
+    return sum(item.zeroes for item in items)
 
 
 # What to do next
@@ -171,6 +208,7 @@ def _end_inherited(state: State, request: Inherited, now: float) -> Step:
         "left open by an earlier leader",
         window,
         tuple(Settled(key, Fate.UNKNOWN) for key in request.keys),
+        request.zeroed,
     )
     left = tuple(one for one in state.inherited if one.number != request.number)
     return replace(state, inherited=left, ledger=state.ledger.close(request.number, now + window)), (settle,)
@@ -303,7 +341,7 @@ def _send(state: State, lane: Lane, batch: tuple[Item, ...], group: Group | None
     state = replace(
         state,
         next_number=number + 1,
-        ledger=state.ledger.reserve(number, lane, size),
+        ledger=state.ledger.reserve(number, lane, size, _zeroed(batch)),
         in_flight=(*state.in_flight, Flight(number, lane, batch, size, group)),
         ready={one: tuple(item for item in items if item.key not in sent) for one, items in state.ready.items()},
         no_room={one: waits for one, waits in state.no_room.items() if waits.key not in sent},
@@ -322,11 +360,12 @@ def _fetched(state: State, event: Fetched, now: float) -> Step:
         return replace(state, groups=groups, look_at=look_at), ()
     event = _without_giants(state, event)
     state = _tried(_keep_missing(state, event, now), event)
-    actions: tuple[Action, ...] = ()
+    state, event, parks = admit(state, event, now)
+    actions: tuple[Action, ...] = parks
     if event.faults and not state.halted_for_orders:
         text = f"{len(event.faults)} orders cannot be sent: {event.faults[0].reason}: {event.faults[0].detail}"
         state, pays = remember_faults(state, [fault.reason for fault in event.faults], now, text)
-        actions = (Quarantine(event.faults, attempt=False),) if pays else ()
+        actions = (*parks, Quarantine(event.faults, attempt=False)) if pays else parks
     if not fetch.group:
         wait = 0.0 if event.more and not fetch.probe else _pause(state)
         state = replace(_forget_passed(state, event), look_at={**state.look_at, fetch.lane: now + wait})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from daemon.delivery.budget import Ledger, Shares
 from daemon.document.outcome import Document
 from daemon.settings import Delivery
-from daemon.state.delivery_records import DueOrder, Settled, array_bytes
+from daemon.state.delivery_records import Asked, DueOrder, Judgement, Settled, array_bytes
 from daemon.state.schedule import Lane
 
 PROBE_ORDERS = 10
@@ -75,6 +76,11 @@ class Item:
     def key(self) -> str:
         """The order's key."""
         return self.due.key
+
+    @property
+    def zeroes(self) -> bool:
+        """Whether it takes a total from an order that the API may have with one: what the void guard counts."""
+        return self.document.zero and self.due.ever_attempted and not self.due.zeroed
 
     @property
     def order_id(self) -> str:
@@ -145,6 +151,7 @@ class Inherited:
     lane: Lane
     keys: tuple[str, ...]
     until: float
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +177,30 @@ def nothing_ready() -> dict[Lane, tuple[Item, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Intake:
+    """Which orders may be sent at all. `live_since` is epoch seconds."""
+
+    shadow: bool = False
+    live_since: float = -math.inf
+    asked: Asked | None = None
+
+    def in_turn(self, placed_at: float) -> bool:
+        """Whether an order of the backfill that was placed then is to be sent now."""
+        asked = self.asked
+        was_asked = asked is not None and placed_at in asked.placed and placed_at <= asked.reached
+        return placed_at >= self.live_since or was_asked
+
+
+OPEN = Intake()
+"""Everything may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything the core remembers of one destination."""
 
     policy: Policy
+    intake: Intake = OPEN
     ledger: Ledger = field(default_factory=Ledger)
     in_flight: tuple[Flight, ...] = ()
     inherited: tuple[Inherited, ...] = ()
@@ -190,8 +217,10 @@ class State:
     dry: frozenset[Lane] = frozenset()  # lanes in which such a probe found no order that was not tried
     probe_at: float = 0.0
     limited_until: float = 0.0  # 429
+    limited_since: float = 0.0
     backoff_until: float = 0.0
     failures: int = 0  # transport failures in a row
+    failing_since: float = 0.0  # where there are any
     last_success: float = -1.0
     tally: Tally = Tally()
     largest_body: int | None = None
@@ -215,6 +244,22 @@ class State:
         """Bytes of the next request, unless one document alone is larger."""
         limit = self.policy.settings.max_request_bytes
         return limit if self.largest_body is None else min(limit, self.largest_body)
+
+    @property
+    def backfill_runs_low(self) -> bool:
+        """Nothing more of the backfill was due at the last look, and nothing is at hand."""
+        stopped = self.paused or self.halted or self.circuit_open
+        return not (stopped or self.backfill_waits or self.ready[Lane.BACKFILL])
+
+    def holds(self, now: float) -> dict[str, float]:
+        """For how many seconds what the core knows of has held orders back; 0 where it holds nothing."""
+        fences = [now - group.since for group in self.groups if group.cause != REJECTED and group.ready_at > now]
+        fences += [now - (one.until - self.policy.settings.fence_secs) for one in self.inherited]
+        return {
+            "backoff": now - self.failing_since if self.failures else 0.0,
+            "limited": now - self.limited_since if self.limited_until > now else 0.0,
+            "fence": max(fences, default=0.0),
+        }
 
     def busy(self) -> list[str]:
         """Orders that are not to be fetched from a lane: they are somewhere in here already."""
@@ -270,11 +315,18 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """News from outside: paused or not; `resume` lifts a halt; `new_key` makes a halted destination worth a try."""
+    """News from outside: paused or not; what of the backfill was asked for; `resume` lifts a halt; `new_key` makes a
+    halted destination worth a try."""
 
     paused: bool
+    asked: Asked | None
     resume: bool = False
     new_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Orders of the backfill that were parked are due now."""
 
 
 # What the core wants done
@@ -310,6 +362,7 @@ class Settle:
     error: str | None
     counts_secs: float
     orders: tuple[Settled, ...]
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +373,14 @@ class Quarantine:
     attempt: bool
 
 
-Action = Fetch | Send | Settle | Quarantine
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Record that these could be sent and must not yet."""
+
+    judgements: tuple[Judgement, ...]
+
+
+Action = Fetch | Send | Settle | Quarantine | Park
 
 
 def body_size(items: Iterable[Item]) -> int:

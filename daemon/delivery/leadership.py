@@ -32,7 +32,7 @@ class Leadership:
         """Renew the lease where it is time to, or where a request needs more of it. Raises LeaseLost."""
         now = clock()
         if now - self.renewed >= self.settings.lease_renew_secs or (soon and not self.covers_request(now)):
-            await store.renew_lease(self.lease, self.settings.lease_secs)
+            self.lease = await store.renew_lease(self.lease, self.settings.lease_secs)
             self.renewed = now
 
 

@@ -11,21 +11,27 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
 from daemon.delivery import core
+from daemon.delivery.aftermath import settled
 from daemon.delivery.assembly import Assembly
 from daemon.delivery.core import Answered
 from daemon.delivery.destination import (
     Action,
     Fetch,
     Fetched,
+    Intake,
+    Item,
+    Park,
     Policy,
     Quarantine,
+    Released,
     Reserved,
     Send,
     Settle,
@@ -47,21 +53,27 @@ from daemon.settings import Settings
 from daemon.state.delivery_records import (
     DeliveryState,
     Fate,
+    Hold,
     Judgement,
     Outgoing,
-    Settled,
+    Placed,
     Settlement,
     Standing,
 )
 
 log = structlog.get_logger()
 
+Debt = Settlement | Quarantine | Park
+Release = Callable[[], Awaitable[int]]
+
 STEPS_PER_TURN = 50
 """A turn ends after so many steps whatever is left to do, so that lease, health and stop signal get their turn."""
 
-QUARANTINE_PAGE = 1000
+RELEASE_PAGE = 1000  # of what another mapping or another mode held back
 RESEND_PAGE = 1000
 COUNT_SECS = 5.0
+COUNT_SHARE = 0.02  # of the time at most goes into counting what is parked, which may be millions
+HOUSE_SECS = 600.0  # how often old requests and actions are let go
 TURN_SECS = 1.0  # of fetching and judging, before a stop, a pause or an answer is heard
 
 
@@ -83,6 +95,7 @@ class DeliveryLoop:
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings.delivery
+        self._action_keep_days = settings.operate.action_keep_days
         self._identity = settings.destinations[destination]
         self._name = destination
         self._mapping = mapping
@@ -93,11 +106,13 @@ class DeliveryLoop:
         self._lot = lot
         self._wall_clock = wall_clock
         self._log = log.bind(destination=destination)
-        self._report = Report(metrics, destination, self._settings, self._log, clock)
+        self._mode = self._identity.delivery
+        self._report = Report(metrics, destination, self._settings, self._mode, self._log, clock)
         self._rules = Rules.of(mapping, self._settings)
         self._destination: int | None = None
         self._leadership: Leadership | None = None
         self._draining = False
+        self._looked_at = float("-inf")
         self._posts = Posts(api, self._settings, clock)
         self._forget_leadership()
 
@@ -105,12 +120,12 @@ class DeliveryLoop:
         self._state = State(Policy(self._settings))
         self._assembly: Assembly | None = None
         self._saved, self._saved_until = Standing(), 0.0
-        self._releasing = False
+        self._releasing: list[Release] = []
         self._resend_after: str | None = None  # orders up to this key follow the mapping; None: all do, or none shall
         self._resent = 0
-        self._counted_at = float("-inf")
+        self._count_at = self._count_parked_at = self._ask_at = self._house_at = float("-inf")
         self._requests: dict[int, int] = {}  # the core's number of a request -> its id in the state
-        self._owing: list[Settlement | Quarantine] = []  # to be recorded as soon as the state is back
+        self._owing: list[Debt] = []  # to be recorded as soon as the state is back
 
     # One turn
 
@@ -144,6 +159,7 @@ class DeliveryLoop:
             self._log.info("gave way to another transaction", error=str(error))
             worked = True
         except StateUnavailable as error:
+            self._looked_at = float("-inf")  # it may come back as another one
             self._log.warning("state unavailable", error=str(error))
             self._health.set_ready(ready=False, reason="Postgres is unavailable")
             worked = False
@@ -151,19 +167,25 @@ class DeliveryLoop:
         return worked
 
     async def _turn(self) -> bool:
+        if self._mode == "off":
+            await self._count(await self._registered())
+            return False
         await self._end_orphans()
         if self._leadership is None and not await self._take_over():
             return False
         leadership = self._led()
+        await self._look()
         await leadership.keep(self._store, self._clock)
         worked = await self._pay_debts()
         await self._hear()
         worked = await self._collect() or worked
         worked = await self._act() or worked
-        worked = await self._release_quarantines() or worked
+        worked = await self._release() or worked
         worked = await self._resend_changed() or worked
         await self._remember()
-        await self._count()
+        self._report.budget(self._state, self._clock())
+        await self._count(leadership.lease.destination)
+        await self._keep_house()
         return worked
 
     async def rest(self, stop: asyncio.Event) -> None:
@@ -210,18 +232,24 @@ class DeliveryLoop:
             raise LeaseLost(f"{self._name}: not the leader")
         return self._leadership
 
-    async def _take_over(self) -> bool:
-        if self._draining:
-            return False
+    async def _registered(self) -> int:
         if self._destination is None:
             identity = self._identity
             self._destination = await self._store.register(self._name, identity.base_url, identity.client_id)
-        leadership = await lead(self._store, self._destination, self._settings, self._clock)
+        return self._destination
+
+    async def _take_over(self) -> bool:
+        if self._draining:
+            return False
+        destination = await self._registered()
+        leadership = await lead(self._store, destination, self._settings, self._clock)
         if leadership is None:
             self._report.led(led=False)
             return False
         try:
-            standing = await self._store.standing(self._destination)
+            # Where a new era begins by this very look, the lease is lost with it, and `inherit` says so.
+            era = await self._store.era()
+            standing = await self._store.standing(destination)
             # Read after the epoch was raised: no request of an older one can be added any more.
             requests, ledger = await self._store.inherit(leadership.lease, self._settings.fence_secs)
         except StateUnavailable:
@@ -231,15 +259,24 @@ class DeliveryLoop:
             raise
         new_mapping = standing.mapping_version != self._mapping.version
         known = replace(standing, halted=None) if new_mapping and _halted_for_orders(standing) else standing
-        self._state = core.start(self._settings, known, requests, ledger, self._clock())
+        since = standing.registered_at if self._identity.live_since is None else self._identity.live_since.timestamp()
+        intake = Intake(shadow=self._mode == "shadow", live_since=since)
+        era_secs = era.secs if era.number else float("inf")
+        self._state = core.start(self._settings, known, requests, ledger, self._clock(), intake, era_secs=era_secs)
         self._requests = {one.number: request.id for one, request in zip(self._state.inherited, requests, strict=True)}
-        self._assembly = Assembly(self._store, self._mapping, self._name, self._destination, self._rules)
+        self._assembly = Assembly(self._store, self._mapping, self._name, destination, self._rules)
         self._saved = standing
-        self._releasing = True
+        self._releasing = [self._release_quarantines]
+        if self._mode == "on":
+            self._releasing += [
+                partial(self._release_parked, Hold.SHADOW, Placed()),
+                partial(self._release_parked, Hold.BACKFILL, Placed(since=since)),
+            ]
         self._resend_after = "" if self._settings.resend_on_new_mapping else None
         self._leadership = leadership
         self._report.led(led=True)
-        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests))
+        self._report.changed(State(self._state.policy), self._state)
+        self._log.info("leading", epoch=leadership.epoch, inherited_requests=len(requests), era=era.number)
         return True
 
     def _abdicate(self) -> None:
@@ -259,6 +296,12 @@ class DeliveryLoop:
             self._posts.late_keys -= keys
             self._log.warning("late request: orders owed anew", orders=len(keys))
 
+    async def _look(self) -> None:
+        """Now and then, and after the state was away: whether it went back. Then our lease is no more."""
+        if self._clock() - self._looked_at >= COUNT_SECS:
+            self._report.era(await self._store.era())
+            self._looked_at = self._clock()
+
     async def _hear(self) -> None:
         """What operators stored, and whether the API key is another one now."""
         standing = await self._store.standing(self._led().lease.destination)
@@ -266,8 +309,9 @@ class DeliveryLoop:
         if resume:
             self._saved = replace(self._saved, halted=None)
         new_key = self._state.halted is not None and self._api.key_changed()
-        if resume or new_key or standing.paused != self._state.paused:
-            self._decide(Told(standing.paused, resume, new_key))
+        same = (standing.paused, standing.asked) == (self._state.paused, self._state.intake.asked)
+        if resume or new_key or not same:
+            self._decide(Told(standing.paused, standing.asked, resume, new_key))
 
     # Deciding and doing
 
@@ -295,7 +339,7 @@ class DeliveryLoop:
         for action in actions:
             if isinstance(action, Settle):
                 await self._record(self._settlement(action))
-            elif isinstance(action, Quarantine):
+            elif isinstance(action, Quarantine | Park):
                 await self._record(action)
         for action in actions:
             if isinstance(action, Fetch):
@@ -336,18 +380,13 @@ class DeliveryLoop:
             self._decide(Reserved(send.number, frozenset()))
             raise
         started = self._clock()  # before the row is written: the grace counts from here
-        orders = [
-            Outgoing(item.key, item.due.revision, item.due.read_at, item.order_id, item.document.body, item.take_over)
-            for item in send.items
-        ]
+        orders = [_outgoing(item) for item in send.items]
         try:
             keys = await self._store.reserve(leadership.lease, request, send.lane, orders, self._mapping.version)
         except StateUnavailable:
             # The row may have been written all the same; nothing was sent in any case.
             self._decide(Reserved(send.number, frozenset()))
-            unsent = tuple(
-                Settled(item.key, Fate.NOT_SENT, item.due.digest, item.due.ever_attempted) for item in send.items
-            )
+            unsent = tuple(settled(item, Fate.NOT_SENT) for item in send.items)
             self._owing.append(Settlement(request, Kind.NOT_SENT.value, None, "state unavailable", 0.0, unsent))
             raise
         actions = self._decide(Reserved(send.number, frozenset(keys)))
@@ -372,15 +411,20 @@ class DeliveryLoop:
 
     def _settlement(self, action: Settle) -> Settlement:
         request = self._requests.pop(action.number)
-        return Settlement(request, action.outcome, action.status, action.error, action.counts_secs, action.orders)
+        return Settlement(
+            request, action.outcome, action.status, action.error, action.counts_secs, action.orders, action.zeroed
+        )
 
-    async def _record(self, debt: Settlement | Quarantine) -> None:
+    async def _record(self, debt: Debt) -> None:
         """Write to the state; what it cannot take now is owed to it. Raises LeaseLost."""
         lease = self._led().lease
         try:
             if isinstance(debt, Settlement):
                 accepted = await self._store.settle(lease, debt)
                 self._report.settled(debt, accepted)
+            elif isinstance(debt, Park):
+                parked = await self._store.judge(lease, debt.judgements, self._mapping.version)
+                self._report.parked(debt.judgements, parked)
             else:
                 judgements = [
                     Judgement(
@@ -411,15 +455,36 @@ class DeliveryLoop:
                 raise
         return bool(debts) and not self._owing
 
-    async def _release_quarantines(self) -> bool:
-        """Quarantines hold under the mapping that judged them; another one's are released, page by page."""
-        if not self._releasing:
+    async def _release(self) -> bool:
+        """Let go, page by page: what another mapping or mode held back, then what was asked for of the backfill."""
+        if self._draining:
             return False
-        released = await self._store.release_quarantines(self._led().lease, self._mapping.version, QUARANTINE_PAGE)
-        self._releasing = released > 0
+        if self._releasing:
+            if not await self._releasing[0]():
+                self._releasing.pop(0)
+            return True
+        asked = self._state.intake.asked
+        if self._mode != "on" or asked is None or not self._state.backfill_runs_low or self._clock() < self._ask_at:
+            return False
+        page = 2 * self._settings.max_orders_per_request
+        if await self._release_parked(Hold.BACKFILL, asked.placed, page):
+            return True
+        self._ask_at = self._clock() + self._settings.poll_interval_ms / 1000.0
+        return False
+
+    async def _release_quarantines(self) -> int:
+        """Quarantines hold under the mapping that judged them."""
+        released = await self._store.release_quarantines(self._led().lease, self._mapping.version, RELEASE_PAGE)
         if released:
             self._log.info("quarantine released by a new mapping", orders=released)
-        return self._releasing
+        return released
+
+    async def _release_parked(self, hold: Hold, placed: Placed, page: int = RELEASE_PAGE) -> int:
+        released = len(await self._store.release_parked(self._led().lease, hold, placed, page))
+        if released:
+            self._log.info("parked orders released", hold=hold.value, orders=released)
+            self._decide(Released())
+        return released
 
     async def _resend_changed(self) -> bool:
         """Orders that were accepted under another mapping are assembled anew, page by page, where that was asked for.
@@ -442,20 +507,50 @@ class DeliveryLoop:
         now = self._clock()
         standing = replace(core.standing_of(self._state, now), mapping_version=self._mapping.version)
         saved = self._saved
-        same = replace(standing, pause_secs=0.0, paused=saved.paused) == replace(saved, pause_secs=0.0)
+        standing = replace(
+            standing, paused=saved.paused, registered_at=saved.registered_at, asked=saved.asked
+        )  # not ours to say
+        same = replace(standing, pause_secs=0.0) == replace(saved, pause_secs=0.0)
         until = now + standing.pause_secs if standing.pause_secs > 0 else 0.0
         if same and abs(until - self._saved_until) < 1.0:
             return
         await self._store.save_standing(self._led().lease, standing)
         self._saved, self._saved_until = standing, until
 
-    async def _count(self) -> None:
+    async def _count(self, destination: int) -> None:
+        began = self._clock()
+        if began >= self._count_at:
+            self._count_at = began + COUNT_SECS
+            self._report.counts(await self._store.counts(destination), self._state.holds(began))
+            self._report.drift(await self._store.drift(destination))
+        if began >= self._count_parked_at:
+            self._report.parked_counts(await self._store.parked(destination))
+            took = self._clock() - began
+            self._count_parked_at = self._clock() + max(COUNT_SECS, took / COUNT_SHARE)
+
+    async def _keep_house(self) -> None:
+        """What is kept for a time only. A partition that others are at work in is dropped the next time."""
         now = self._clock()
-        self._report.budget(self._state, now)
-        if now - self._counted_at >= COUNT_SECS:
-            self._counted_at = now
-            self._report.counts(await self._store.counts(self._led().lease.destination))
-            self._report.drift(await self._store.drift(self._led().lease.destination))
+        if now < self._house_at:
+            return
+        self._house_at = now + HOUSE_SECS
+        keep = timedelta(days=self._settings.request_keep_days), timedelta(days=self._action_keep_days)
+        self._report.gone(await self._store.let_go(*(one.total_seconds() for one in keep)))
+
+
+def _outgoing(item: Item) -> Outgoing:
+    due, document = item.due, item.document
+    return Outgoing(
+        item.key,
+        due.revision,
+        due.read_at,
+        item.order_id,
+        document.body,
+        item.take_over,
+        document.placed_at,
+        document.zero,
+        item.zeroes,
+    )
 
 
 def _halted_for_orders(standing: Standing) -> bool:

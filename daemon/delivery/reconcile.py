@@ -72,7 +72,7 @@ def placed_on(document: bytes | Document) -> date | None:
     else:
         text = document.get("time_of_purchase")
     try:
-        return parse_time(text).astimezone(UTC).date() if isinstance(text, str) else None
+        return parse_time(text, "UTC").astimezone(UTC).date() if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,15 +14,35 @@ from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
 from daemon.operate.metrics import Metrics
 from daemon.settings import Delivery
-from daemon.state.delivery_records import Counts, Drift, Fate, Freshness, Judgement, Settlement
+from daemon.state.delivery_records import (
+    PARKED,
+    Counts,
+    Drift,
+    Fate,
+    Freshness,
+    Gone,
+    Hold,
+    Judgement,
+    Parked,
+    Settlement,
+)
+from daemon.state.era import Era
 from daemon.state.schedule import Lane
+
+MODES = ("off", "shadow", "on")
 
 
 class Report:
     """What the outside gets to see of a delivery loop."""
 
     def __init__(
-        self, metrics: Metrics, destination: str, settings: Delivery, log: Any, clock: Callable[[], float]
+        self,
+        metrics: Metrics,
+        destination: str,
+        settings: Delivery,
+        mode: str,
+        log: Any,
+        clock: Callable[[], float],
     ) -> None:
         self._metrics = metrics
         self._destination = destination
@@ -34,8 +54,9 @@ class Report:
         for lane in Lane:
             metrics.freshness_seconds.labels(destination, lane.name.lower())
         metrics.budget_bytes.labels(destination).set(settings.budget_bytes)
-        metrics.destination_halted.labels(destination).set(0)
-        metrics.circuit_open.labels(destination).set(0)
+        for other in MODES:
+            metrics.delivery_mode.labels(destination, other).set(int(other == mode))
+        self._guarding = False
         self.led(led=False)
 
     def led(self, *, led: bool) -> None:
@@ -45,6 +66,8 @@ class Report:
             for gauge, labels in self._told:
                 gauge.remove(*labels)
             self._told = set()
+            self._metrics.destination_halted.labels(self._destination).set(0)
+            self._metrics.circuit_open.labels(self._destination).set(0)
 
     def changed(self, before: State, after: State) -> None:
         """A halt or an open circuit began or ended."""
@@ -105,9 +128,14 @@ class Report:
             self._metrics.quarantined_total.labels(self._destination, reason).inc(count)
             self._log.warning("orders quarantined", reason=reason, orders=count)
 
-    def budget(self, state: State, now: float) -> None:
-        """Bytes that count now."""
-        self._metrics.budget_used_bytes.labels(self._destination).set(state.ledger.used(now))
+    def parked(self, judgements: Iterable[Judgement], applied: Iterable[str]) -> None:
+        """Orders could be sent and must not yet. That the void guard began to hold some is said once."""
+        held = set(applied)
+        for hold, count in Counter(one.hold for one in judgements if one.key in held and one.hold).items():
+            self._metrics.parked_total.labels(self._destination, hold.value).inc(count)
+            if hold is Hold.GUARDED and not self._guarding:
+                self._guarding = True
+                self._log.error("void guard holds orders until a person decides", orders_so_far=count)
 
     def drift(self, drift: Drift | None) -> None:
         """What the newest reconcile found."""
@@ -127,12 +155,45 @@ class Report:
         """An age that was counted at monotonic time `at`, now."""
         return age + self._clock() - at if age else 0.0
 
-    def counts(self, counts: Counts) -> None:
-        """Orders by state, and the age of the oldest owed one of each lane, which grows on if none can count again."""
+    def _age(self, gauge: Gauge, label: str, age: float, at: float) -> None:
+        """An age that was counted at monotonic time `at`. It grows on if none can count again."""
+        self._leaders(gauge, label).set_function(partial(self._grown, age, at))
+
+    def budget(self, state: State, now: float) -> None:
+        """What counts now: bytes, and orders that went to 0."""
+        self._leaders(self._metrics.budget_used_bytes).set(state.ledger.used(now))
+        self._leaders(self._metrics.zeroed_orders).set(state.ledger.zeroed(now))
+
+    def era(self, era: Era) -> None:
+        """Which era is the present one, and since when."""
+        self._metrics.era.set(era.number)
+        self._metrics.era_age_seconds.set(era.secs)
+
+    def gone(self, gone: Gone) -> None:
+        """What was old was removed."""
+        if gone.request_partitions:
+            self._metrics.request_partitions_dropped_total.inc(gone.request_partitions)
+            self._log.info("old requests removed", partitions=gone.request_partitions)
+        if gone.actions:
+            self._log.info("old actions removed", count=gone.actions)
+
+    def parked_counts(self, parked: Mapping[Hold, Parked]) -> None:
+        """Parked orders by reason."""
         at = self._clock()
+        for hold in PARKED:
+            found = parked.get(hold, Parked(0, 0, 0.0))
+            self._leaders(self._metrics.orders, hold.value).set(found.orders)
+            self._leaders(self._metrics.parked_bytes, hold.value).set(found.size)
+            self._age(self._metrics.hold_age_seconds, hold.value, found.oldest_secs, at)
+        self._guarding = self._guarding and Hold.GUARDED in parked
+
+    def counts(self, counts: Counts, holds: Mapping[str, float]) -> None:
+        """Orders by state, the age of the oldest owed one of each lane, and of what holds any back."""
+        at = self._clock()
+        for hold, age in {**counts.holds, **holds}.items():
+            self._age(self._metrics.hold_age_seconds, hold, age, at)
         for state, count in counts.orders.items():
             self._leaders(self._metrics.orders, state).set(count)
         for lane in Lane:
             age = counts.oldest_secs.get(lane, 0.0)
-            gauge = self._leaders(self._metrics.oldest_owed_age_seconds, lane.name.lower())
-            gauge.set_function(partial(self._grown, age, at))
+            self._age(self._metrics.oldest_owed_age_seconds, lane.name.lower(), age, at)

@@ -112,7 +112,12 @@ class DaemonProcess:
 
     def _content(self, rig: Stack, api_url: str) -> dict[str, object]:
         kafka = {"bootstrap_servers": rig.broker.bootstrap, "topic_refresh_secs": 2, "properties": CLIENT_PROPERTIES}
-        destination = {"base_url": api_url, "client_id": DEFAULT_CLIENT_ID, "api_key_env": KEY_VARIABLE}
+        destination = {
+            "base_url": api_url,
+            "client_id": DEFAULT_CLIENT_ID,
+            "api_key_env": KEY_VARIABLE,
+            "live_since": "1970-01-01",  # every order of the shop is wanted
+        }
         sections = {**SETTINGS, **{name: {**SETTINGS.get(name, {}), **new} for name, new in self._changes.items()}}
         return {
             **sections,

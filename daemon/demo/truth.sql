@@ -39,15 +39,33 @@ refund as (
     join money_unit u using (order_id)
     where r.status = 'done'
 ),
--- Money that belongs to no line is spread over the order's products by what they cost, with quantity 0: each gets the
--- difference between the rounded running totals, so that the parts add up.
+given_back as (
+    select r.order_id, r.made_at, l.sku, sum(rl.amount) as amount
+    from refund r
+    join refund_lines rl on rl.refund_id = r.id
+    join order_lines l on l.id = rl.order_line_id
+    group by 1, 2, 3
+),
+-- Money that belongs to no line is spread over the products of that refund by what is given back for them, or else over
+-- the order's products by what they cost, with quantity 0: each gets the difference between the rounded running totals,
+-- so that the parts add up.
+portion as (
+    select r.id as refund_id, p.order_id, p.sku, p.place,
+           case when exists (select from given_back g where g.order_id = r.order_id and g.made_at = r.made_at and g.amount <> 0)
+                then coalesce((select g.amount from given_back g
+                               where g.order_id = r.order_id and g.made_at = r.made_at and g.sku = p.sku), 0)
+                else p.price * p.quantity end as worth
+    from refund r
+    join product p using (order_id)
+    where r.unassigned > 0
+),
 weight as (
-    select order_id, sku, place, price * quantity as worth,
-           sum(price * quantity) over (partition by order_id) as all_worth,
-           sum(price * quantity) over (partition by order_id order by place) as worth_so_far,
-           row_number() over (partition by order_id order by place) as nth,
-           count(*) over (partition by order_id) as number_of
-    from product
+    select refund_id, sku, place, worth,
+           sum(worth) over (partition by refund_id) as all_worth,
+           sum(worth) over (partition by refund_id order by place) as worth_so_far,
+           row_number() over (partition by refund_id order by place) as nth,
+           count(*) over (partition by refund_id) as number_of
+    from portion
 ),
 spread as (
     select r.order_id, w.sku, r.made_at,
@@ -56,8 +74,7 @@ spread as (
          - round(case when all_worth > 0 then r.unassigned * (worth_so_far - worth) / all_worth
                       else r.unassigned * (nth - 1) / number_of end, r.digits) as amount
     from refund r
-    join weight w using (order_id)
-    where r.unassigned > 0
+    join weight w on w.refund_id = r.id
 ),
 refund_part as (
     select r.order_id, l.sku, r.made_at, rl.quantity, rl.amount

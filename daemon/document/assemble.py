@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from daemon.document.normalise import Normaliser
@@ -18,13 +18,17 @@ from daemon.document.outcome import (
     Waiting,
     WaitingReason,
 )
+from daemon.mapping.attributes import ORDER
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
-from daemon.mapping.model import ListRule, Mapping
-from daemon.mapping.rows import StoredRow, targets
+from daemon.mapping.model import MAX_OFFSET, ListRule, Mapping
+from daemon.mapping.operators import is_missing
+from daemon.mapping.rows import StoredRow, Wanted, targets
 
 Values = dict[str, Any]
+DERIVED = {f"{one.name}.{part.name}" for one in ORDER for part in one.parts if part.derived}
+"""What the engine fills in from another attribute, whose problems are its own."""
 
 
 class Assembler:
@@ -41,27 +45,54 @@ class Assembler:
             name: tuple(one for one in source.one.values() if (name, one.name) in mapping.followed)
             for name, source in mapping.sources.items()
         }
+        self._below = {
+            name: tuple(
+                (many.target, many.below)
+                for many in source.many.values()
+                if many.below is not None and (name, many.name) in mapping.followed
+            )
+            for name, source in mapping.sources.items()
+        }
 
-    def needs(self, rows: Iterable[StoredRow]) -> set[tuple[str, str]]:
-        """(source, key) of the looked-up rows that the document may read and that are not among `rows`.
+    def needs(self, rows: Iterable[StoredRow]) -> set[Wanted]:
+        """The shared rows that the document may read, but for those by key that are among `rows`.
 
-        The caller fetches them and asks again with all rows, until nothing is left but keys it has asked for before:
+        The caller fetches them and asks again with all rows, until nothing is left but what it has asked for before:
         those rows are absent.
         """
-        wanted: set[tuple[str, str]] = set()
-        have: set[tuple[str, str]] = set()
+        wanted: set[Wanted] = set()
+        have: set[Wanted] = set()
         for row in rows:
-            have.add((row.source, row.key))
+            have.add(Wanted(row.source, row.key))
             followed = self._followed.get(row.source)
             if followed:
-                wanted.update(targets(followed, self._mapping.sources[row.source].defaults, row))
+                names = targets(followed, self._mapping.sources[row.source].defaults, row)
+                wanted.update(Wanted(source, key) for source, key in names)
+            if not row.deleted:
+                wanted.update(
+                    Wanted(source, f"{p}{row.key}", below=True) for source, p in self._below.get(row.source, ())
+                )
         return wanted - have
 
-    def assemble(self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False) -> Outcome:
+    def complete(
+        self, rows: Iterable[StoredRow], read: Callable[[set[Wanted]], Iterable[StoredRow]]
+    ) -> list[StoredRow]:
+        """The rows with those that they look up, over however many steps; `read` gives what it can of those wanted."""
+        have = list(rows)
+        asked: set[Wanted] = set()
+        while wanted := self.needs(have) - asked:
+            asked |= wanted
+            have += read(wanted)
+        return have
+
+    def assemble(
+        self, order_key: str, rows: Iterable[StoredRow], *, final: bool = False, regardless: bool = False
+    ) -> Outcome:
         """What the order comes to. `rows`: all rows of the order and the rows it looks up; others do no harm.
 
         With `final` the waiting is over: a looked-up row that never arrived counts as missing, and what is still
-        unknown makes the order invalid.
+        unknown makes the order invalid. `regardless`: one that is cancelled or not eligible is taken for an order, to
+        tell what would have been sent of it; but none of another destination.
         """
         graph = Graph(self._mapping, self._empties, order_key, rows, final=final)
         if graph.root is None:
@@ -72,7 +103,7 @@ class Assembler:
         if graph.root.deleted:
             return Deleted()
         try:
-            return self._outcome(graph, final=final)
+            return self._outcome(graph, final=final, regardless=regardless)
         except NotYet as signal:
             if final:
                 cure = "`order-sync show` prints the statement that has the connector send the row again"
@@ -82,28 +113,48 @@ class Assembler:
         except Fault as fault:
             return Invalid((str(fault),))
 
-    def _outcome(self, graph: Graph, *, final: bool) -> Outcome:
+    def _outcome(self, graph: Graph, *, final: bool, regardless: bool) -> Outcome:
         mapping = self._mapping
         frame = {"row": graph.order, "order": graph.order}
         for name, condition in self._conditions.items():
-            if not condition.evaluate(frame):
+            if not (regardless and name == "when") and not condition.evaluate(frame):
                 return Ineligible(name)
-        if mapping.void is not None and mapping.void.evaluate(frame):
+        if not regardless and mapping.void is not None and mapping.void.evaluate(frame):
             return Voided(mapping.void_tag)
         problems: list[str] = []
         values = self._values(frame, problems)
         if not problems and not values["products"] and not final:
             return Waiting(WaitingReason.NO_PRODUCTS, f"{mapping.root} {graph.root.key if graph.root else ''}")
-        normaliser = Normaliser(mapping.time_of_purchase_offset_secs)
+        normaliser = Normaliser(self._offset(frame, problems), mapping.policies)
         order = normaliser.order(values)
+        if not problems and not normaliser.breaches and mapping.hooks.after is not None:
+            order = mapping.hooks.finished(order, graph.order, graph.root.key if graph.root else "")
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}
             found = [*normaliser.breaches, *(breach for breach in breaches(order) if breach.path not in seen)]
-            problems = [self._problem(breach) for breach in found]
+            told = [breach for breach in found if breach.attribute not in DERIVED or self._expression(breach.attribute)]
+            problems = [self._problem(breach) for breach in told or found]
         if problems:
             return Invalid(tuple(problems))
         oddities = [*normaliser.oddities, *(Oddity.LOOKUP_MISSING for _ in graph.missing)]
         return Ready(document_of(order), tuple(oddities))
+
+    def _offset(self, frame: Values, problems: list[str]) -> int:
+        """Seconds to add to `time_of_purchase`: a function of the order, never of now, so that it never flips back."""
+        expression = self._mapping.time_of_purchase_offset_secs
+        if expression is None:
+            return 0
+        try:
+            value = expression.evaluate(frame)
+        except Fault as fault:
+            problems.append(str(fault))
+            return 0
+        if is_missing(value):
+            return 0
+        if type(value) is not int or abs(value) > MAX_OFFSET:
+            problems.append(f"{expression.label}: must be whole seconds, at most {MAX_OFFSET} either way")
+            return 0
+        return value
 
     def _values(self, frame: Values, problems: list[str]) -> Values:
         """The value of every rule; faults are collected, so that one look shows them all."""
@@ -122,10 +173,12 @@ class Assembler:
 
     def _problem(self, breach: Breach) -> str:
         """The breach with the place and the expression that made the value."""
+        hooks = self._mapping.hooks
+        what = breach.what if hooks.after is None else f"{breach.what}; it has passed `after` of {hooks.file}"
         expression = self._expression(breach.attribute)
         if expression is None:
-            return f"{breach.path}: {breach.what}"
-        return f"{expression.place}: {breach.path}: {' '.join(expression.text.split())}: {breach.what}"
+            return f"{breach.path}: {what}"
+        return f"{expression.place}: {breach.path}: {' '.join(expression.text.split())}: {what}"
 
     def _expression(self, attribute: str) -> Expression | None:
         name, _, part = attribute.partition(".")
@@ -150,7 +203,7 @@ def _loop(rule: ListRule, depth: int, frame: Values, made: list[Values]) -> None
         values = expression.evaluate(frame)
         if not isinstance(values, list | tuple):
             fault = Fault("`for` needs a list; null is none, write (x or [])")
-            fault.where = f"{expression.place}: {expression.attribute}: {expression.text}"
+            fault.where = expression.label
             raise fault
         for value in values:
             frame[name] = value

@@ -1,7 +1,7 @@
 """Where two documents of one order differ, by what they mean. Pure.
 
-Numbers compare as numbers, times as moments, lists without their order; what is absent, null and empty is the same;
-attributes that the API adds to what was sent count for nothing.
+Numbers compare as numbers, times as moments, lists without their order; what is absent, null, empty, false and 0 is the
+same, since the API may show its own default of what was not sent; attributes that it adds count for nothing.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _parts(attribute: Attribute, one: list[Document], other: list[Document], *, 
 
 def _meaning(attribute: Attribute, value: Any) -> Any:
     """The value in a form in which what means the same is equal."""
-    if value is None or value in ("", []):
+    if not value:
         return None
     if attribute.type is Type.TEXTS and isinstance(value, list):
         return sorted(map(repr, value))
@@ -96,19 +96,20 @@ def _meaning(attribute: Attribute, value: Any) -> Any:
         return _moment(value)
     if attribute.type in _NUMBERS:
         return _number(value)
-    return value
+    return value if isinstance(value, bool) else str(value)
 
 
 def _moment(value: Any) -> datetime | str:
     try:
-        return parse_time(value)
+        return parse_time(value, "UTC")
     except (ValueError, AttributeError):
         return str(value)
 
 
-def _number(value: Any) -> str:
-    """The digits without trailing zeros; the API may write a number as a text."""
+def _number(value: Any) -> str | None:
+    """The digits without trailing zeros, of 0 none; the API may write a number as a text."""
     try:
-        return plain(Decimal(value) if isinstance(value, str) else value)
+        text = plain(Decimal(value) if isinstance(value, str) else value)
     except (InvalidOperation, ValueError, TypeError):
         return repr(value)
+    return None if text == "0" else text

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from daemon.document.lines import merge_products, net, settle_refunds
@@ -16,10 +17,11 @@ from daemon.document.order import LARGEST, Breach
 from daemon.document.outcome import Oddity
 from daemon.mapping import identity
 from daemon.mapping.attributes import ADDRESS, ORDER, PRODUCT, REFUND, Attribute, Type
-from daemon.mapping.countries import ALPHA3
+from daemon.mapping.countries import ALPHA2_BY_ALPHA3, ALPHA3
 from daemon.mapping.currencies import exact_sum, minor_digits, quantum, round_to
 from daemon.mapping.faults import Fault
 from daemon.mapping.graph import Empty
+from daemon.mapping.model import SHIPPING_COUNTRY, Policies
 from daemon.mapping.operators import as_text, is_missing, is_number, name_of
 from daemon.mapping.times import format_time, parse_time
 
@@ -33,7 +35,8 @@ Values = dict[str, Any]
 class Normaliser:
     """Turns the values of one order into an order of the API; notes oddities and what cannot be turned."""
 
-    def __init__(self, offset_secs: int) -> None:
+    def __init__(self, offset_secs: int = 0, policies: Policies | None = None) -> None:
+        self._policies = policies or Policies()
         self._offset = timedelta(seconds=offset_secs)
         self.oddities: list[Oddity] = []
         self.breaches: list[Breach] = []
@@ -51,14 +54,15 @@ class Normaliser:
             self.oddities.append(Oddity.DISCOUNT_SIGN)
         for name in ("discount_codes", "order_tags"):
             order.setdefault(name, [])
-        self._contact(order)
-        self._address(order, values.get("customer_shipping_address") or {})
+        address = values.get("customer_shipping_address") or {}
+        self._contact(order, self._region(address))
+        self._address(order, address)
         products = [
             self._item(item, PRODUCT, "products", index) for index, item in enumerate(values.get("products", ()))
         ]
-        order["products"] = merge_products(products, self.oddities)
+        order["products"] = merge_products(products, self._policies, self.oddities)
         refunds = [self._item(item, REFUND, "refunds", index) for index, item in enumerate(values.get("refunds", ()))]
-        order["refunds"] = settle_refunds(refunds, order["products"], self._digits, self.oddities)
+        order["refunds"] = settle_refunds(refunds, order["products"], self._digits, self._policies, self.oddities)
         if values.get("alternate_order_ids"):
             alias = next(attribute for attribute in ORDER if attribute.name == "alternate_order_ids")
             items = [self._item(item, alias.parts, alias.name, index) for index, item in enumerate(values[alias.name])]
@@ -95,12 +99,20 @@ class Normaliser:
         place = f"{name}.{attribute}" if name else attribute
         self.breaches.append(Breach(place, f"{path}.{attribute}" if path else attribute, what))
 
-    def _contact(self, order: Values) -> None:
+    def _region(self, address: Values) -> str:
+        """The country in which a number without a country code is read."""
+        region = self._policies.phone_default_region
+        if region != SHIPPING_COUNTRY:
+            return region
+        return ALPHA2_BY_ALPHA3.get(address.get("country_code") or "", Policies().phone_default_region)
+
+    def _contact(self, order: Values, region: str) -> None:
         self._keep(order, "customer_email", identity.is_email, Oddity.EMAIL_DROPPED)
         self._keep(order, "customer_phone_number", identity.is_phone, Oddity.PHONE_DROPPED)
         self._keep(order, "customer_ip_address", identity.is_ip, Oddity.IP_DROPPED)
         self._hash(order, "hashed_customer_email", identity.hashed_email, Oddity.EMAIL_DROPPED)
-        self._hash(order, "hashed_customer_phone_number", identity.hashed_phone, Oddity.PHONE_DROPPED)
+        hashed_phone = partial(identity.hashed_phone, region=region)
+        self._hash(order, "hashed_customer_phone_number", hashed_phone, Oddity.PHONE_DROPPED)
         if "@" in order.get("customer_id", ""):
             self.oddities.append(Oddity.CUSTOMER_ID_IS_EMAIL)
 
@@ -140,6 +152,8 @@ class Normaliser:
         lines = exact_sum(net(product) for product in products)
         if abs(lines + tax + shipping - total) > quantum(self._digits) * len(products):
             self.oddities.append(Oddity.SUM_MISMATCH)
+        if exact_sum(row.get("refund_amount", Decimal(0)) for row in order["refunds"]) > total:
+            self.oddities.append(Oddity.REFUND_EXCEEDS_TOTAL)
 
 
 def _number(value: Any) -> Any:

@@ -120,7 +120,7 @@ def _number(value: Any) -> str | None:
     if not is_number(value):
         return "must be a number"
     if value < 0:
-        return "is negative; the API's documents do not say what that means, so it is never sent"
+        return "is negative, which the API's documents give no meaning; write abs(x) where the shop stores it so"
     return "is more than 10^14" if value > LARGEST else None
 
 
@@ -165,8 +165,11 @@ def _passing(test: Callable[[str], bool], otherwise: str) -> Callable[[Any], str
 
 
 _EXACT: dict[str, Callable[[Any], str | None]] = {
-    "currency": _among(CURRENCIES, "is not a currency code that the API knows (upper-case ISO 4217)"),
-    "country_code": _among(ALPHA3, "is not an upper-case ISO 3166 alpha-3 code"),
+    "currency": _among(
+        CURRENCIES,
+        "is not a currency code that the API knows (upper-case ISO 4217); write upper(x) where it is stored otherwise",
+    ),
+    "country_code": _among(ALPHA3, "is not an upper-case ISO 3166 alpha-3 code; write alpha3(x)"),
     "customer_email": _passing(is_email, "is not an e-mail address"),
     "customer_ip_address": _passing(is_ip, "is not an IP address"),
 }
@@ -214,7 +217,8 @@ def _write(value: Any, attribute: Attribute, parts: list[str]) -> None:
 def document_of(order: dict[str, Any]) -> Document:
     """The document of a valid order."""
     body = canonical(order)
-    return Document(order["order_id"], body, hashlib.sha256(body).digest())
+    placed_at = parse_time(order["time_of_purchase"]).timestamp()
+    return Document(order["order_id"], body, hashlib.sha256(body).digest(), placed_at, order["purchase_total"] == 0)
 
 
 def void_document(body: bytes, tag: str) -> Document:

@@ -18,9 +18,12 @@ class Oddity(StrEnum):
     CUSTOMER_ID_IS_EMAIL = "customer_id_is_email"
     DISCOUNT_SIGN = "discount_sign"  # stored negative, sent positive
     PRODUCTS_MERGED = "products_merged"  # several lines of one product and variant
+    PRODUCT_REPEATED = "product_repeated"  # one product id on several lines, by variant: the API may refuse it
     REFUND_SPREAD = "refund_spread"  # a refund without a product, spread over the lines
     REFUND_PRODUCT_UNKNOWN = "refund_product_unknown"  # a refund of something that is not in `products`
     REFUND_QUANTITY_CLAMPED = "refund_quantity_clamped"  # more refunded than ordered
+    REFUND_DROPPED = "refund_dropped"  # a refund without a product, left out as the mapping says
+    REFUND_EXCEEDS_TOTAL = "refund_exceeds_total"  # more money refunded than was paid
     SUM_MISMATCH = "sum_mismatch"  # lines + tax + shipping differ from the total by more than a minor unit a line
     LOOKUP_MISSING = "lookup_missing"  # a looked-up row that never arrived counts as missing
 
@@ -36,11 +39,16 @@ class WaitingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One order as the API gets it: `body` is its canonical JSON, `digest` the SHA-256 of that."""
+    """One order as the API gets it: `body` is its canonical JSON, `digest` the SHA-256 of that.
+
+    `placed_at` is its time of purchase in epoch seconds; `zero`: its purchase total is 0.
+    """
 
     order_id: str
     body: bytes
     digest: bytes
+    placed_at: float
+    zero: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+import structlog
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stub forgets them
     AdminClient,
     ConfigResource,
@@ -19,8 +27,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stub fo
 from daemon.ingest.gaps import Log
 from daemon.ingest.kafka import IDENTITY, Partition, client_properties, librdkafka_log, renew_password
 from daemon.settings import Kafka
+from daemon.state.era import Mirrored
+
+log = structlog.get_logger()
 
 ANSWER_SECS = 5.0  # brokers that have not answered by then are away
+
+# The group's coordinator changes, or begins.
+_MOVING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 _GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
@@ -44,7 +62,9 @@ class Picture:
     """One look. Topics that are `missing` or `refused` (with the broker's words) are not among `topics`; partitions
     without a leader are not in `starts` and `ends`. `unreadable`: topics whose settings we may not read.
 
-    With a `failure` (the client's words; `identity`: about credentials or certificates) nothing else counts.
+    `mirrored`: where the consumer group says that partitions stand, as far as it does; None where its coordinator could
+    not be asked now. With a `failure` (the client's words; `identity`: about credentials or certificates) nothing else
+    counts.
     """
 
     topics: dict[str, Topic] = field(default_factory=dict)
@@ -53,6 +73,7 @@ class Picture:
     unreadable: set[str] = field(default_factory=set)
     starts: dict[Partition, int] = field(default_factory=dict)
     ends: dict[Partition, int] = field(default_factory=dict)
+    mirrored: dict[Partition, Mirrored] | None = field(default_factory=dict)
     failure: str | None = None
     identity: bool = False
 
@@ -67,14 +88,19 @@ class Picture:
 class Cluster:
     """Looks at some topics of the brokers: `ask`, then `answer` until there is one. Used by one thread."""
 
-    def __init__(self, settings: Kafka, topics: Iterable[str]) -> None:
-        """Raises SettingsError where a secret is missing; KafkaException where librdkafka refuses the properties."""
+    def __init__(self, settings: Kafka, topics: Iterable[str], *, group: bool = False) -> None:
+        """`group`: look also where the consumer group stands.
+
+        Raises SettingsError where a secret is missing; KafkaException where librdkafka refuses the properties.
+        """
         self._settings = settings
         self._topics = sorted(set(topics))
+        self._group = group
         properties = {**client_properties(settings), "error_cb": self._complain}
         self._admin = AdminClient(properties, logger=librdkafka_log())
         self._open: Generator[None, None, Picture] | None = None
         self._complaint: KafkaError | None = None
+        self._silenced = False
 
     @property
     def asked(self) -> bool:
@@ -139,10 +165,35 @@ class Cluster:
             request_timeout=ANSWER_SECS,
         )
         starts = self._admin.list_offsets(dict.fromkeys(wanted, earliest), request_timeout=ANSWER_SECS)
-        while not _all_done(ends, starts):
+        group = self._asked_group(wanted)
+        while not _all_done(ends, starts, group):
             yield
         picture.ends, picture.starts = _offsets(ends), _offsets(starts)
+        picture.mirrored = self._mirrored(group)
         return picture
+
+    def _asked_group(self, wanted: list[TopicPartition]) -> dict[str, Future[Any]]:
+        if not self._group:
+            return {}
+        asked = ConsumerGroupTopicPartitions(self._settings.group_id, wanted)
+        return self._admin.list_consumer_group_offsets([asked], request_timeout=ANSWER_SECS)
+
+    def _mirrored(self, group: Mapping[str, Future[Any]]) -> dict[Partition, Mirrored] | None:
+        """None where the group cannot be asked just now; nothing where it never can."""
+        found: dict[Partition, Mirrored] = {}
+        for future in group.values():
+            try:
+                partitions = future.result().topic_partitions
+            except KafkaException as error:
+                told: KafkaError = error.args[0]
+                if told.retriable() or told.code() < 0 or told.code() in _MOVING:
+                    return None
+                if not self._silenced:
+                    self._silenced = True
+                    log.warning("the group's positions cannot be read", error=told.str())
+                return {}
+            found |= {(at.topic, at.partition): Mirrored(at.offset, at.metadata) for at in partitions if at.offset >= 0}
+        return found
 
     def _note_topic(self, picture: Picture, topic: str, described: Future[Any], configured: Future[Any]) -> None:
         """Raises KafkaException where the brokers could not be asked."""

@@ -30,6 +30,7 @@ from daemon.ingest.plan import Plan, RefusedError, bare_plan, schema_plan
 from daemon.ingest.position import log_entry
 from daemon.ingest.row_keys import KeyReader
 from daemon.ingest.values import InexactError, json_type
+from daemon.mapping.identity import hasher
 from daemon.mapping.structure import Source, Structure
 
 _NOT_SNAPSHOT = (None, False, "false")
@@ -84,6 +85,7 @@ class _SourceDecoder:
         self.seen: dict[str, str] = {}
         self._source = source
         self._drop = tuple(source.drop)
+        self._hashed = [(column, hasher(what)) for column, what in source.hashed.items()]
         self._placeholder = Placeholder(source.modes)
         self._flat = Flat(source.modes)
         self._values = ConnectReader(self._value_plan, avro)
@@ -153,6 +155,9 @@ class _SourceDecoder:
         key = self._keys.of_row(row, message)
         for name in self._drop:
             row.pop(name, None)
+        for name, digest in self._hashed:
+            if row.get(name) is not None:
+                row[name] = digest(str(row[name]))
         lineage, position, committed = log_entry(source)
         mode = source.get("snapshot")
         if mode == _INCREMENTAL:

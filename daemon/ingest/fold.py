@@ -93,18 +93,23 @@ class Stager:
     """
 
     def __init__(self, structure: Structure) -> None:
+        self._structure = structure
         self._sources = structure.sources
-        self._root = structure.root
 
-    def stage(self, changes: Iterable[tuple[int, Change]], live_since_ms: int) -> list[list[StagedRow]]:
-        """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill."""
+    def stage(
+        self, changes: Iterable[tuple[int, Change]], live_since_ms: int, *, one_by_one: bool = False
+    ) -> list[list[StagedRow]]:
+        """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill.
+
+        `one_by_one`: nothing is coalesced, so that every order is touched that a row belonged to on its way.
+        """
         rounds: list[list[StagedRow]] = []
         latest: dict[tuple[str, str], tuple[int, StagedRow | None]] = {}
         for origin, change in changes:
             row = self._staged(origin, change, live_since_ms)
             name = (row.source, row.key)
             number, earlier = latest.get(name, (-1, None))
-            if earlier is not None and _coalesces(earlier, row):
+            if not one_by_one and earlier is not None and _coalesces(earlier, row):
                 _absorb(earlier, row)
                 continue
             number += 1
@@ -146,25 +151,26 @@ class Stager:
         source = self._sources[change.source]
         if change.kind is not Kind.UPSERT:
             return change.key if source.role is Role.ROOT else None, None, ()
-        return place(source, self._root, change.key, change.columns)
+        return place(self._structure, source, change.key, change.columns)
 
 
 Place: TypeAlias = "tuple[str | None, str | None, tuple[int, ...]]"
-"""(root, parent, refs): the order a row belongs to, the owned row it hangs below, hashes of the rows it looks up."""
+"""(root, parent, refs): the order a row belongs to, the row it hangs below, hashes of the rows it looks up."""
 
 
-def place(source: Source, root: str, key: str, columns: Mapping[str, ColumnValue]) -> Place:
-    """Where a row stands. Its order is known at once unless it hangs below another owned row. `root`: the source."""
+def place(structure: Structure, source: Source, key: str, columns: Mapping[str, ColumnValue]) -> Place:
+    """Where a row stands. Its order is known at once unless it hangs below a row that is no order by itself."""
     refs: tuple[int, ...] = ()
     if source.refs:
         keys = ((link.target, link.target_key(columns)) for link in source.refs)
         refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
-    if source.role is Role.ROOT:
-        return key, None, refs
-    above = source.owner.target_key(columns) if source.owner is not None else None
-    if source.owner is not None and source.owner.target == root:
-        return above, None, refs
-    return None, above, refs
+    for owner in source.owners:
+        above = owner.target_key(columns)
+        if above is not None:
+            if owner.target == structure.root and not structure.nested:
+                return above, None, refs
+            return None, source.parent(owner.target, above), refs
+    return key if source.role is Role.ROOT else None, None, refs
 
 
 def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:

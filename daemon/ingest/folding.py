@@ -61,10 +61,13 @@ class Folder:
         ends: dict[Partition, int],
         poison: str | None,
         partitions: dict[Partition, PartitionState],
+        *,
+        replay: bool = False,
     ) -> dict[Partition, int]:
         """Fold these messages in one transaction, and move positions to `ends`; the positions that moved.
 
-        With a `poison`, the one message is kept as a reject for that reason. Raises OverBudgetError.
+        With a `poison`, the one message is kept as a reject for that reason. `replay`: see `Batch`. Raises
+        OverBudgetError.
         """
         started = time.monotonic()
         work = DecodedBatch(self._decoder, partitions)
@@ -77,8 +80,8 @@ class Folder:
         if not moves:
             return {}
         live_since = int((time.time() - self._settings.live_age_secs) * 1000)
-        rounds = self._stager.stage(work.changes, live_since)
-        result = self._store.fold(Batch(rounds, work.rejects, moves))
+        rounds = self._stager.stage(work.changes, live_since, one_by_one=replay)
+        result = self._store.fold(Batch(rounds, work.rejects, moves, replay))
         work.commit(moves)
         self._budget.note(rejects, started)
         self._count(work, result)

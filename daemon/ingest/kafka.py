@@ -193,10 +193,15 @@ class KafkaSource:
             return high if high >= 0 else None
         return None
 
-    def mirror(self, offsets: Mapping[Partition, int]) -> None:
-        """Tell the group where we stand, for lag tools only; failures are of no consequence."""
+    def mirror(self, offsets: Mapping[Partition, int], by: Mapping[Partition, str]) -> None:
+        """Tell the group where we stand, and `by` whom: for lag tools, and for us should the state ever go back.
+
+        One that fails is made good by the next.
+        """
         mine = [
-            TopicPartition(*partition, offset) for partition, offset in offsets.items() if partition in self._assigned
+            TopicPartition(*partition, offset, by[partition])
+            for partition, offset in offsets.items()
+            if partition in self._assigned and offset >= 0
         ]
         if mine:
             with contextlib.suppress(KafkaException):

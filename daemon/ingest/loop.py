@@ -20,6 +20,7 @@ from daemon.errors import PositionsMoved, SettingsError, StateContended, StateRe
 from daemon.ingest.chores import Chores
 from daemon.ingest.cluster import Cluster, Picture
 from daemon.ingest.debezium import Decoder
+from daemon.ingest.eras import Eras
 from daemon.ingest.fold import Stager
 from daemon.ingest.folding import Folder, OverBudgetError
 from daemon.ingest.gaps import HaltReason
@@ -76,7 +77,8 @@ class IngestLoop:
         self._budget = RejectBudget(settings.ingest.reject_budget, settings.ingest.reject_window_secs)
         self._folder = Folder(settings.ingest, sources, decoder, Stager(structure), store, metrics, self._budget)
         self._chores = Chores(settings.ingest, store, decoder, check_columns)
-        self._cluster = Cluster(settings.kafka, sources)
+        self._cluster = Cluster(settings.kafka, sources, group=True)
+        self._eras = Eras(store, kafka, metrics)
         self._troubles = Troubles(sources, metrics)
         self._gate = Gate(settings.ingest, metrics)
         self._lags = Lags(metrics, sources)
@@ -178,12 +180,17 @@ class IngestLoop:
     def _settle(self, picture: Picture, now: float) -> None:
         try:
             what = known(picture, self._store)
+            if not self._eras.settle(what, self._troubles.unreadable):
+                return
             started = self._standing.settle(what)
             if started or self._gate.due(self._longest_lag, now):
                 self._gate.close(self._store, what.ends(without=self._troubles.unreadable), now)
         except TryAgain as error:
             self._back_off(error)
             return
+        if started:
+            standing = self._standing.partitions
+            self._eras.mirror({name: state.position.next_offset for name, state in standing.items()}, standing)
         if not self._gathered:
             self._recovered()
 
@@ -228,7 +235,8 @@ class IngestLoop:
         while gathered:
             messages, ends = gathered.next_part()
             try:
-                moved = self._folder.fold(messages, ends, gathered.poison, self._standing.partitions)
+                partitions = self._standing.partitions
+                moved = self._folder.fold(messages, ends, gathered.poison, partitions, replay=self._eras.replaying)
                 self._fold_succeeded(moved, ends, len(messages))
             except OverBudgetError as over:
                 try:
@@ -257,7 +265,7 @@ class IngestLoop:
 
     def _fold_succeeded(self, moved: dict[Partition, int], ends: dict[Partition, int], count: int) -> None:
         self._gathered.folded(count)
-        self._kafka.mirror(moved)
+        self._eras.mirror(moved, self._standing.partitions)
         self._ended |= ends.keys()
         self._recovered()
 
@@ -289,6 +297,7 @@ class IngestLoop:
     def _keep_house(self) -> None:
         try:
             self._gate.look(self._store, time.monotonic())
+            self._eras.look(time.monotonic())
             self._chores.do(time.monotonic())
         except TryAgain:
             return

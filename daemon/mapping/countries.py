@@ -1,6 +1,8 @@
-"""ISO 3166: alpha-2 to alpha-3, and the alpha-3 codes the Orders API accepts."""
+"""ISO 3166: alpha-2 codes and English names to alpha-3, and the alpha-3 codes the Orders API accepts."""
 
 from __future__ import annotations
+
+from daemon.mapping.country_names import ALPHA3_BY_NAME, plain_name
 
 _CODES = """
 AD:AND AE:ARE AF:AFG AG:ATG AI:AIA AL:ALB AM:ARM AO:AGO AQ:ATA AR:ARG AS:ASM AT:AUT AU:AUS AW:ABW AX:ALA AZ:AZE
@@ -21,11 +23,14 @@ VE:VEN VG:VGB VI:VIR VN:VNM VU:VUT WF:WLF WS:WSM YE:YEM YT:MYT ZA:ZAF ZM:ZMB ZW:
 """
 
 ALPHA3_BY_ALPHA2 = dict(pair.split(":") for pair in _CODES.split())
+ALPHA2_BY_ALPHA3 = {alpha3: alpha2 for alpha2, alpha3 in ALPHA3_BY_ALPHA2.items()}
 ALPHA3 = frozenset(ALPHA3_BY_ALPHA2.values())
 """All 249 codes match the published pattern; XKX (Kosovo) and retired codes do not."""
 
 
-def alpha3(code: str) -> str | None:
-    """The alpha-3 code of an alpha-2 or alpha-3 code in any case; None for anything else, never a guess."""
-    wanted = code.strip().upper()
-    return wanted if wanted in ALPHA3 else ALPHA3_BY_ALPHA2.get(wanted)
+def alpha3(country: str) -> str | None:
+    """The alpha-3 code of a code in any case or of an English name; None for anything else, never a guess."""
+    wanted = country.strip().upper()
+    if wanted in ALPHA3:
+        return wanted
+    return ALPHA3_BY_ALPHA2.get(wanted) or ALPHA3_BY_NAME.get(plain_name(country))

@@ -90,7 +90,7 @@ class DocumentReader:
         loops = []
         for name, text in section.texts("for"):
             check_name(name, text.place, f"{path}.for.{name}", self._problems, variable=True)
-            if name in names:
+            if name in names or name in self._schema.constants:
                 self._problems.add(text.place, f"{path}.for.{name}", f"`{name}` is taken; choose another name")
             expression = self._schema.expression(text, f"{path}.for.{name}", names)
             if expression is not None:

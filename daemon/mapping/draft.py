@@ -10,10 +10,10 @@ from daemon.mapping.column_types import check_type
 from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.model import Match
 from daemon.mapping.place import Place
-from daemon.mapping.structure import ConnectorModes
+from daemon.mapping.structure import FIXED, ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, Tree
 
-_MODES: dict[str, tuple[str, ...]] = {
+MODES: dict[str, tuple[str, ...]] = {
     "decimal_handling_mode": ("precise", "double", "string"),
     "time_precision_mode": (
         "adaptive",
@@ -28,10 +28,12 @@ _MODES: dict[str, tuple[str, ...]] = {
     "bigint_unsigned_handling_mode": ("long", "precise"),
 }
 _ADDED = ("add_fields", "add_headers")
+MODE_KEYS = (*MODES, "unavailable_value_placeholder", "unwrapped", *_ADDED, *(f"{name}_prefix" for name in _ADDED))
 _ADDED_FIELD = re.compile(r"\w+(?:\.\w+)?(?::[^,:]+)?")
-_SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "debezium", "defaults", "one", "many", "let")
-_ONE_KEYS = ("source", "match", "on_change", "required")
-_MANY_KEYS = ("source", "match", "where", "sort")
+SOURCE_KEYS = ("topic", "required", "key", "types", "drop", "hash", "debezium", "defaults", "one", "many", "let")
+ONE_KEYS = ("source", "match", "on_change", "required")
+MANY_KEYS = ("source", "match", "where", "sort")
+_OF_ORDER = "order."
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 RESERVED = frozenset({"row", "order", "none", "true", "false", "and", "or", "not", "in", "is", "if", "else"})
 
@@ -68,10 +70,12 @@ class SourceDraft:
     key_place: Place
     types: dict[str, str]
     drop: dict[str, Place]
+    hashed: dict[str, Scalar]
     modes: ConnectorModes
     defaults: dict[str, Scalar]
     required: bool = False
     relations: dict[str, RelationDraft] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)  # relations with a mistake: what is made of them is not told too
     lets: dict[str, Scalar] = field(default_factory=dict)
 
 
@@ -94,12 +98,9 @@ def read_modes(section: Section, base: ConnectorModes) -> ConnectorModes:
     if table is None:
         return base
     path = f"{section.path}.debezium" if section.path else "debezium"
-    prefixes = tuple(f"{name}_prefix" for name in _ADDED)
-    modes = Section(
-        table, path, section.problems, (*_MODES, "unavailable_value_placeholder", "unwrapped", *_ADDED, *prefixes)
-    )
+    modes = Section(table, path, section.problems, MODE_KEYS)
     changes: dict[str, Any] = {
-        name: modes.choice(name, choices, getattr(base, name)) for name, choices in _MODES.items()
+        name: modes.choice(name, choices, getattr(base, name)) for name, choices in MODES.items()
     }
     changes |= {name: _added(modes, name) or getattr(base, name) for name in _ADDED}
     changes |= {f"{name}_prefix": _prefix(modes, name, base, changes[name]) for name in _ADDED}
@@ -136,7 +137,7 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
     if not isinstance(tree, Table):
         problems.add(place, path, "must be a table of keys; `topic` is required")
         return None
-    section = Section(tree, path, problems, _SOURCE_KEYS)
+    section = Section(tree, path, problems, SOURCE_KEYS)
     types = dict(section.texts("types"))
     for column, text in types.items():
         _check_type(column, text, path, problems)
@@ -148,14 +149,18 @@ def read_source(name: str, tree: Tree, place: Place, modes: ConnectorModes, prob
         key_place=section.place_of("key"),
         types={column: text.text for column, text in types.items()},
         drop={scalar.text: scalar.place for scalar in section.scalars("drop")},
+        hashed=dict(section.texts("hash")),
         modes=read_modes(section, modes),
         defaults=dict(section.texts("defaults")),
         required=section.flag("required", default=False),
     )
+    _check_hashed(draft, path, problems)
     for many in (False, True):
         for relation, body, at in section.entries("many" if many else "one"):
             made = _relation(draft, relation, body, at, problems, many=many)
-            if made is not None:
+            if made is None:
+                draft.broken.add(relation)
+            else:
                 _add_name(draft, relation, at, made.path, problems)
                 draft.relations[relation] = made
     for derived, text in section.texts("let"):
@@ -177,6 +182,18 @@ def _check_type(column: str, text: Scalar, path: str, problems: Problems) -> Non
         problems.add(text.place, f"{path}.types.{column}", str(error))
 
 
+def _check_hashed(draft: SourceDraft, path: str, problems: Problems) -> None:
+    for column, kind in draft.hashed.items():
+        if kind.text not in ("email", "phone"):
+            problems.add(kind.place, f"{path}.hash.{column}", "must be email or phone; other columns can be dropped")
+        if column in draft.key:
+            problems.add(
+                kind.place, f"{path}.hash.{column}", "is a key column; rows are found by it, so it stays plain"
+            )
+        if column in draft.drop:
+            problems.add(kind.place, f"{path}.hash.{column}", "is dropped too; take it out of `drop` or out of `hash`")
+
+
 def _relation(
     draft: SourceDraft, name: str, tree: Tree, place: Place, problems: Problems, *, many: bool
 ) -> RelationDraft | None:
@@ -186,7 +203,7 @@ def _relation(
     if not isinstance(tree, Table):
         problems.add(place, path, "must be a table: {source: ..., match: {their column: my column}}")
         return None
-    section = Section(tree, path, problems, _MANY_KEYS if many else _ONE_KEYS)
+    section = Section(tree, path, problems, MANY_KEYS if many else ONE_KEYS)
     target = section.text("source", required=True)
     match = tuple(_matches(section))
     if not match:
@@ -211,10 +228,17 @@ def _matches(section: Section) -> list[Match]:
     found = []
     for their, mine in section.texts("match"):
         text = mine.text.strip()
+        path = f"{section.path}.match.{their}"
         if not text:
-            section.problems.add(mine.place, f"{section.path}.match.{their}", "is empty; name my column or =constant")
-        elif text.startswith("="):
+            section.problems.add(mine.place, path, "is empty; name my column or =constant")
+        elif their.startswith(FIXED):
+            found.append(Match(None, text, their[1:]))
+        elif text.startswith(FIXED):
             found.append(Match(their, None, text[1:]))
+        elif text.startswith(_OF_ORDER):
+            found.append(Match(their, text.removeprefix(_OF_ORDER), of_order=True))
         else:
             found.append(Match(their, text))
+        if text.startswith(FIXED) and their.startswith(FIXED):
+            section.problems.add(mine.place, path, "holds two constants against each other; name a column on one side")
     return found

@@ -17,9 +17,21 @@ from jinja2 import nodes
 
 from daemon.mapping import operators
 from daemon.mapping.faults import Fault, Mistake, near
-from daemon.mapping.functions import FUNCTIONS, Function, Shares
+from daemon.mapping.functions import Function, Shares
 from daemon.mapping.graph import Empty, Row, RowList
-from daemon.mapping.kinds import ANY, VALUE, Kind, ListKind, RowKind, SharesKind, ValueKind, item_kind, join_kinds
+from daemon.mapping.kinds import (
+    ANY,
+    VALUE,
+    GroupKind,
+    Kind,
+    ListKind,
+    RowKind,
+    SharesKind,
+    ValueKind,
+    item_kind,
+    join_kinds,
+    kind_of,
+)
 from daemon.mapping.place import Place
 from daemon.mapping.syntax import parse_expression
 
@@ -31,6 +43,14 @@ Run: TypeAlias = Callable[[Frame], Any]
 
 class Schema(Protocol):
     """What is declared about sources; compiling an expression asks it and records what it touches."""
+
+    @property
+    def constants(self) -> Dict[str, Any]:
+        """The values of the names under `constants:`."""
+
+    @property
+    def functions(self) -> Dict[str, Function]:
+        """The functions of the language, and those of the mapping's hooks."""
 
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`. Raises Mistake where a derived column or relation would need itself."""
@@ -58,17 +78,18 @@ class Expression:
             return self.run(frame)
         except Fault as fault:
             if fault.where is None:
-                fault.where = self._place
+                fault.where = self.label
             else:
                 fault.needed_by = self.attribute
             raise
         except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             failure = Fault(f"cannot be worked out for these values ({type(error).__name__})")
-            failure.where = self._place
+            failure.where = self.label
             raise failure from error
 
     @property
-    def _place(self) -> str:
+    def label(self) -> str:
+        """Place, attribute and text, as errors name the expression."""
         return f"{self.place}: {self.attribute}: {' '.join(self.text.split())}"
 
 
@@ -105,6 +126,9 @@ _REFUSED: dict[type[nodes.Node], str] = {
 }
 
 
+_NULLS = frozenset({"null", "nil", "undefined", "nothing"})
+
+
 class _Compiler:
     """Turns one syntax tree into closures over a frame, and finds out the kind of each value on the way."""
 
@@ -133,9 +157,15 @@ class _Compiler:
     def _name(self, node: nodes.Name) -> Compiled:
         name = node.name
         if name not in self._names:
-            if name in FUNCTIONS:
+            if name in self._schema.functions:
                 raise Mistake(f"`{name}` is a function; call it: {name}(...)")
-            raise Mistake(f"unknown name `{name}`; {near(name, [*self._names, 'none', 'true', 'false'])}")
+            if name in self._schema.constants:
+                constant = self._schema.constants[name]
+                return (lambda _: constant), kind_of(constant)
+            if name.lower() in _NULLS:
+                raise Mistake(f"unknown name `{name}`; null is written `none`")
+            known = [*self._names, *self._schema.constants, "none", "true", "false"]
+            raise Mistake(f"unknown name `{name}`; {near(name, known)}")
         return (lambda frame: frame[name]), self._names[name]
 
     def _binary(self, node: nodes.BinExpr) -> Compiled:
@@ -236,6 +266,10 @@ class _Compiler:
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
             raise Mistake(f"`.{name}` after a column or a value, which has no parts; {self._navigable(node.node)}")
+        if isinstance(kind, GroupKind):
+            if name not in ("key", "rows"):
+                raise Mistake(f"`.{name}` of a group; a group has `.key` and `.rows`")
+            return (lambda frame: base(frame)[name]), kind.key if name == "key" else kind.rows
         return (lambda frame: _member(base(frame), name)), ANY
 
     def _navigable(self, node: nodes.Node) -> str:
@@ -243,7 +277,11 @@ class _Compiler:
             _, kind = self.compile(node.node)
             if isinstance(kind, RowKind):
                 relations = self._schema.relations(kind.source)
-                return f"no relation `{node.attr}` is declared for {kind.source}; {near(node.attr, relations)}"
+                told = near(node.attr, relations).removesuffix("?")
+                return (
+                    f"no relation `{node.attr}` is declared for {kind.source}; {told}, or is it JSON text? then write"
+                    f" parse(....{node.attr})"
+                )
         return "for JSON text write parse(x)"
 
     def _getitem(self, node: nodes.Getitem) -> Compiled:
@@ -264,9 +302,9 @@ class _Compiler:
         if not isinstance(node.node, nodes.Name):
             raise Mistake("only functions can be called, such as upper(x); values have no methods")
         name = node.node.name
-        function = FUNCTIONS.get(name)
+        function = self._schema.functions.get(name)
         if function is None:
-            raise Mistake(f"unknown function `{name}`; {near(name, FUNCTIONS)}")
+            raise Mistake(f"unknown function `{name}`; {near(name, self._schema.functions)}")
         if node.dyn_args is not None or node.dyn_kwargs is not None:
             raise Mistake("`*` and `**` in calls are not part of the language")
         kinds: list[Kind] = []

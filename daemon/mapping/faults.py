@@ -46,7 +46,7 @@ class AbsentRow(NotYet):
 def near(name: str, known: Iterable[str]) -> str:
     """`; did you mean x?` where a known name is close, else the known names, if there are few."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"did you mean `{close[0]}`?"
     return f"known: {', '.join(names)}" if names else "none is declared"

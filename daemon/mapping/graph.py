@@ -44,6 +44,10 @@ class Empty:
     def __bool__(self) -> bool:
         return False
 
+    def __getitem__(self, name: str) -> Any:
+        """`attribute`, as hooks write it."""
+        return self.attribute(name)
+
     def attribute(self, name: str) -> Any:
         """Null, an empty list, or a further empty row: whatever fits the name."""
         derived = self._source.let.get(name)
@@ -85,6 +89,10 @@ class Row:
         self._source = source
         self._graph = graph
         self._values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """`attribute`, as hooks write it: row["total"], row["customer"]["email"], row["lines"]."""
+        return self.attribute(name)
 
     def attribute(self, name: str) -> Any:
         """The derived column, relation or column of that name, in this order."""
@@ -154,12 +162,15 @@ class Graph:
             row = self._rows[key] = Row(stored, self._sources[stored.source], self)
         return row
 
-    def _owned(self, source: str) -> list[Row]:
-        """The order's own rows of a source, in key order."""
+    def _known(self, source: str) -> list[Row]:
+        """The order's own rows of a source, or the shared ones that were read, in key order."""
         if self._own is None:
             own: dict[str, list[StoredRow]] = {}
             for stored in self._stored.values():
-                if stored.root == self._order_key and not stored.deleted and stored.source in self._sources:
+                source_map = self._sources.get(stored.source)
+                if source_map is None or stored.deleted:
+                    continue
+                if source_map.shared or stored.root == self._order_key:
                     own.setdefault(stored.source, []).append(stored)
             self._own = {}
             for name, group in own.items():
@@ -174,13 +185,12 @@ class Graph:
         if one.link is None:
             found = self._matching(row, one)
             return found[0] if found else empty
-        for name in one.link.columns:
-            if row.column(name) is None:
-                return empty
         try:
-            key = one.link.target_key(row.stored.columns) or _defaulted_key(row, one)
+            key = one.link.target_key({name: row.column(name) for name in one.link.reads})
         except ValueError as error:
             raise Fault(f"the key of {one.link.name} cannot be told: {error}") from error
+        if key is None:
+            return empty
         stored = self._stored.get((one.target, key))
         if stored is None:
             if one.required and not self._final:
@@ -192,7 +202,7 @@ class Graph:
 
     def collect(self, row: Row, many: Many) -> RowList:
         """The rows of a to-many relation, filtered and sorted; ties and no sort: by row key."""
-        found = self._matching(row, many)
+        found = list(self._matching(row, many))
         if many.where is not None:
             where = many.where.evaluate
             found = [child for child in found if where({"row": child, "order": self.order})]
@@ -203,10 +213,14 @@ class Graph:
     def _matching(self, row: Row, relation: One | Many) -> list[Row]:
         wanted = []
         for match in relation.match:
-            value = match.constant if match.my is None else row.column(match.my)
+            mine = self.order if match.of_order else row
+            value = match.constant if match.my is None else mine.column(match.my)
             if value is None:
                 return []
-            wanted.append(_text(value, relation))
+            if match.their is not None:
+                wanted.append(_text(value, relation))
+            elif _text(value, relation) != match.constant:
+                return []
         return self._index(relation).get(tuple(wanted), [])
 
     def _index(self, relation: One | Many) -> dict[tuple[str, ...], list[Row]]:
@@ -214,7 +228,7 @@ class Graph:
         index = self._indexes.get(name)
         if index is None:
             index = {}
-            for child in self._owned(relation.target):
+            for child in self._known(relation.target):
                 values = _match_values(child, relation.match)
                 if values is not None:
                     index.setdefault(tuple(_text(value, relation) for value in values), []).append(child)
@@ -235,18 +249,11 @@ class Graph:
         return [row for _, row in known] + [row for value, row in keyed if value is None]
 
 
-def _defaulted_key(row: Row, one: One) -> str:
-    """The key where some of its columns are absent and have a declared default."""
-    assert one.link is not None  # noqa: S101 - only called for linked relations
-    key = one.link.target_key({name: row.column(name) for name in one.link.columns})
-    if key is None:
-        raise Fault(f"the key of {one.link.name} cannot be told")
-    return key
-
-
 def _match_values(child: Row, match: tuple[Match, ...]) -> list[Any] | None:
     values = []
     for part in match:
+        if part.their is None:
+            continue
         value = child.column(part.their)
         if value is None:
             return None
@@ -280,11 +287,14 @@ def _path(text: str) -> tuple[str, ...]:
 
 
 def read_path(row: Any, path: str) -> Any:
-    """The value at `a.b.c`, starting from a row. Null-safe over missing hops."""
+    """The value at `a.b.c`, starting from a row or an object of parsed JSON. Null-safe over missing hops."""
     for name in _path(path):
         if row is None:
             return None
-        if not isinstance(row, Row | Empty):
-            raise Fault(f"`{path}` starts from a row; what is before `.{name}` is none")
-        row = row.attribute(name)
+        if isinstance(row, dict):
+            row = row.get(name)
+        elif isinstance(row, Row | Empty):
+            row = row.attribute(name)
+        else:
+            raise Fault(f"`{path}` starts from a row or an object; what is before `.{name}` is none")
     return row

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from collections.abc import Callable
+from functools import partial
 
 import phonenumbers
 
@@ -79,12 +81,18 @@ def hashed_email(text: str) -> str | None:
     return None if address is None else sha256_hex(address)
 
 
-def hashed_phone(text: str) -> str | None:
-    """The hash to send for a raw number, or the hash itself if that is what it is."""
+def hashed_phone(text: str, region: str = "US") -> str | None:
+    """The hash to send for a raw number, read as from `region`, or the hash itself if that is what it is."""
     if _SHA256_HEX.fullmatch(text):
         return text
-    number = normalise_phone(text)
+    number = normalise_phone(text, region)
     return None if number is None else sha256_hex(number)
+
+
+def hasher(what: str) -> Callable[[str], str | None]:
+    """What hashes a column on its way in; `what` as `Source.hashed` says it. None of what cannot be hashed is kept."""
+    kind, _, region = what.partition(" ")
+    return hashed_email if kind == "email" else partial(hashed_phone, region=region)
 
 
 def is_email(text: str) -> bool:
@@ -109,6 +117,11 @@ def is_ip(text: str) -> bool:
 
 
 def guest_id(text: str) -> str | None:
-    """A stable customer id for an order without one: never the address itself, never shared by two addresses."""
+    """A stable customer id for an order without one: never the address itself, never shared by two addresses.
+
+    The hash of an address gives the id that the address gives.
+    """
+    if _SHA256_HEX.fullmatch(text):
+        return f"guest_{text[:32]}"
     address = normalise_email(text) or trim(text).lower()
     return f"guest_{sha256_hex(address)[:32]}" if address else None

@@ -31,11 +31,19 @@ class SharesKind:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupKind:
+    """What `group` gives a list of: `.key`, and the `.rows` that share it."""
+
+    key: Kind
+    rows: Kind
+
+
+@dataclass(frozen=True, slots=True)
 class AnyKind:
     """Not known before an order is seen, such as parsed JSON."""
 
 
-Kind: TypeAlias = RowKind | ListKind | ValueKind | SharesKind | AnyKind
+Kind: TypeAlias = RowKind | ListKind | ValueKind | SharesKind | GroupKind | AnyKind
 
 VALUE = ValueKind()
 SHARES = SharesKind()
@@ -53,3 +61,10 @@ def item_kind(kind: Kind) -> Kind:
     if isinstance(kind, ListKind):
         return kind.item
     return VALUE if isinstance(kind, ValueKind) else ANY
+
+
+def kind_of(value: object) -> Kind:
+    """The kind of a value that is known at load."""
+    if isinstance(value, list | tuple):
+        return ListKind(join_kinds(*(kind_of(item) for item in value))) if value else VALUE
+    return ANY if isinstance(value, dict) else VALUE

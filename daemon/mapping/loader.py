@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping as Dict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from daemon.errors import MappingError
+from daemon.mapping.countries import ALPHA3_BY_ALPHA2
 from daemon.mapping.derive import (
     Drafts,
+    Owners,
     build_structure,
     find_owners,
+    find_shared_owners,
     infer_keys,
     known_targets,
     look_up_link,
@@ -21,19 +25,33 @@ from daemon.mapping.derive import (
     unreached,
 )
 from daemon.mapping.document_section import DocumentReader
-from daemon.mapping.draft import read_modes, read_source
+from daemon.mapping.draft import check_name, read_modes, read_source
 from daemon.mapping.expressions import Expression
-from daemon.mapping.faults import Fault, near
+from daemon.mapping.faults import Fault, Mistake, near
+from daemon.mapping.functions import FUNCTIONS
+from daemon.mapping.hooks import Hooks, load_hooks
 from daemon.mapping.kinds import Kind
-from daemon.mapping.model import ENGINE, DestinationRule, Mapping, One, OnGone, SourceMap
+from daemon.mapping.model import (
+    ENGINE,
+    MAX_OFFSET,
+    SHIPPING_COUNTRY,
+    DestinationRule,
+    Mapping,
+    One,
+    OnGone,
+    Policies,
+    SourceMap,
+    Unplaced,
+)
 from daemon.mapping.schema import SchemaBuilder
-from daemon.mapping.structure import ConnectorModes, Link
-from daemon.mapping.tree import Problems, Section, Table, plain, read_tree
+from daemon.mapping.structure import ConnectorModes
+from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
 
-_TOP = (
+TOP_KEYS = (
     "version",
     "debezium",
     "root",
+    "constants",
     "sources",
     "when",
     "void",
@@ -42,9 +60,14 @@ _TOP = (
     "on_leave",
     "destinations",
     "time_of_purchase_offset_secs",
+    "refund_without_product",
+    "merge_products",
+    "merge_refunds",
+    "phone_default_region",
+    "hooks",
     "document",
 )
-_MAX_OFFSET = 86_400
+_FAILED = object()
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -64,7 +87,7 @@ class _Loader:
         self._table = table
         self._path = path
         self._problems = problems
-        self._top = Section(table, "", problems, _TOP)
+        self._top = Section(table, "", problems, TOP_KEYS)
 
     def load(self) -> Mapping | None:
         """The mapping; None where a mistake leaves nothing to go on with. Problems are noted on the way."""
@@ -81,33 +104,44 @@ class _Loader:
         if root not in drafts:
             top.wrong("root", f"unknown source `{root}`; {near(root, drafts)}")
             return None
-        owners, ones = self._relations(drafts, root)
+        owners, shared, ones = self._relations(drafts, root)
         sources = {
             name: SourceMap(
                 name=name,
                 key=draft.key or None,
+                shared=name != root and name not in owners,
                 names=frozenset([*draft.relations, *draft.lets]),
                 one={one.name: one for one in ones[name]},
-                many={relation.name: many_relation(relation) for relation in draft.relations.values() if relation.many},
+                many={
+                    relation.name: many_relation(relation, shared)
+                    for relation in draft.relations.values()
+                    if relation.many
+                },
             )
             for name, draft in drafts.items()
         }
         schema = SchemaBuilder(drafts, sources, root, self._problems)
         self._note_columns(drafts, schema)
+        hooks = self._hooks()
+        schema.functions.update(hooks.functions)
+        self._constants(schema)
         schema.compile_all()
         self._defaults(drafts, sources, schema)
         names = schema.row_names(root)
         when = self._condition("when", schema)
         void = self._condition("void", schema)
         destinations = self._destinations(schema, names)
+        offset = self._offset(schema)
+        policies = self._policies()
         rules = DocumentReader(schema, names, self._problems).read(document) if document is not None else {}
         self._dropped(drafts, schema)
+        self._hashed_phones(drafts, policies)
         if len(self._problems):
             return None
         return Mapping(
             path=str(self._path),
-            version=self._version(),
-            structure=build_structure(drafts, root, owners, ones),
+            version=self._version(hooks),
+            structure=build_structure(drafts, root, owners, shared, ones, policies.phone_default_region),
             root=root,
             sources=sources,
             document=rules,
@@ -116,8 +150,10 @@ class _Loader:
             void_tag=top.text("void_tag") or "Cancelled",
             on_delete=OnGone(top.choice("on_delete", ("keep", "void"), "keep")),
             on_leave=OnGone(top.choice("on_leave", ("keep", "void"), "void")),
-            time_of_purchase_offset_secs=self._offset(),
             destinations=destinations,
+            time_of_purchase_offset_secs=offset,
+            policies=policies,
+            hooks=hooks,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
         )
@@ -139,23 +175,25 @@ class _Loader:
                 )
         return drafts
 
-    def _relations(self, drafts: Drafts, root: str) -> tuple[dict[str, Link], dict[str, list[One]]]:
+    def _relations(self, drafts: Drafts, root: str) -> tuple[Owners, Owners, dict[str, list[One]]]:
         known_targets(drafts, self._problems)
         infer_keys(drafts, self._problems)
         owners = find_owners(drafts, root, self._problems)
         own = {root, *owners}
+        shared = find_shared_owners(drafts, own, self._problems)
         ones: dict[str, list[One]] = {name: [] for name in drafts}
         for name, draft in drafts.items():
             for relation in draft.relations.values():
                 if not relation.many:
                     ones[name].append(one_relation(relation, look_up_link(relation, drafts, own, self._problems)))
-        for draft in unreached(drafts, root):
+        broken = any(draft.broken for draft in drafts.values())
+        for draft in () if broken else unreached(drafts, root):
             self._problems.add(
                 draft.place,
                 f"sources.{draft.name}",
                 f"no relation leads here from {root}; relate it to another source or remove it",
             )
-        return owners, ones
+        return owners, shared, ones
 
     def _note_columns(self, drafts: Drafts, schema: SchemaBuilder) -> None:
         for name, draft in drafts.items():
@@ -163,20 +201,39 @@ class _Loader:
                 schema.use_column(name, column, draft.key_place)
             for relation in draft.relations.values():
                 for match in relation.match:
-                    schema.use_column(relation.target, match.their, relation.place)
+                    if match.their is not None:
+                        schema.use_column(relation.target, match.their, relation.place)
                     if match.my is not None:
-                        schema.use_column(name, match.my, relation.place)
+                        mine = self._top.text("root") or "" if match.of_order else name
+                        schema.use_column(mine, match.my, relation.place)
+
+    def _constants(self, schema: SchemaBuilder) -> None:
+        for name, text in self._top.texts("constants"):
+            path = f"constants.{name}"
+            if name in FUNCTIONS or name in schema.row_names(self._top.text("root") or ""):
+                self._problems.add(text.place, path, f"`{name}` has a meaning already; choose another name")
+            elif check_name(name, text.place, path, self._problems):
+                value = self._evaluated(text, path, schema)
+                if value is not _FAILED:
+                    schema.constants[name] = value
+
+    def _evaluated(self, text: Scalar, path: str, schema: SchemaBuilder) -> Any:
+        """The value of an expression that reads no row; _FAILED where it has none, which is noted."""
+        expression = schema.expression(text, path, {})
+        if expression is None:
+            return _FAILED
+        try:
+            return expression.evaluate({})
+        except Fault as fault:
+            self._problems.add(text.place, path, f"{text.text}: {fault.what}")
+            return _FAILED
 
     def _defaults(self, drafts: Drafts, sources: dict[str, SourceMap], schema: SchemaBuilder) -> None:
         for name, draft in drafts.items():
             for column, text in draft.defaults.items():
-                expression = schema.expression(text, f"sources.{name}.defaults.{column}", {})
-                if expression is None:
-                    continue
-                try:
-                    sources[name].defaults[column] = expression.evaluate({})
-                except Fault as fault:
-                    self._problems.add(text.place, f"sources.{name}.defaults.{column}", f"{text.text}: {fault.what}")
+                value = self._evaluated(text, f"sources.{name}.defaults.{column}", schema)
+                if value is not _FAILED:
+                    sources[name].defaults[column] = value
 
     def _condition(self, key: str, schema: SchemaBuilder) -> Expression | None:
         scalar = self._top.scalar(key)
@@ -207,15 +264,52 @@ class _Loader:
                         f"`{column}` is used in line {used.line}; do not drop it, or do not use it",
                     )
 
-    def _offset(self) -> int:
-        text = self._top.text("time_of_purchase_offset_secs")
-        if text is None:
-            return 0
-        if not text.removeprefix("-").isdigit() or abs(int(text)) > _MAX_OFFSET:
-            self._top.wrong("time_of_purchase_offset_secs", f"must be whole seconds, at most {_MAX_OFFSET} either way")
-            return 0
-        return int(text)
+    def _hashed_phones(self, drafts: Drafts, policies: Policies) -> None:
+        if policies.phone_default_region != SHIPPING_COUNTRY:
+            return
+        for name, draft in drafts.items():
+            for column, kind in draft.hashed.items():
+                if kind.text == "phone":
+                    self._problems.add(
+                        kind.place,
+                        f"sources.{name}.hash.{column}",
+                        "cannot be hashed by the order's country, which its row does not tell; name one country in"
+                        " phone_default_region",
+                    )
 
-    def _version(self) -> str:
-        content = orjson.dumps([ENGINE, plain(self._table)])
+    def _offset(self, schema: SchemaBuilder) -> Expression | None:
+        """Seconds as an expression over the order. A bare number is checked here, a value when an order is seen."""
+        key = "time_of_purchase_offset_secs"
+        expression = self._condition(key, schema)
+        text = expression.text.strip() if expression else ""
+        if text.lstrip("-").replace(".", "").isdigit() and (
+            not text.lstrip("-").isdigit() or abs(int(text)) > MAX_OFFSET
+        ):
+            self._top.wrong(key, f"must be whole seconds, at most {MAX_OFFSET} either way")
+        return expression
+
+    def _policies(self) -> Policies:
+        top, default = self._top, Policies()
+        region = top.text("phone_default_region") or default.phone_default_region
+        if region != SHIPPING_COUNTRY and region not in ALPHA3_BY_ALPHA2:
+            top.wrong("phone_default_region", f"must be {SHIPPING_COUNTRY}, or an alpha-2 country code such as US")
+        return Policies(
+            Unplaced(top.choice("refund_without_product", tuple(Unplaced), default.refund_without_product)),
+            top.choice("merge_products", ("variant", "id"), default.merge_products),
+            top.choice("merge_refunds", ("event", "product"), default.merge_refunds),
+            region,
+        )
+
+    def _hooks(self) -> Hooks:
+        name = self._top.text("hooks")
+        if name is None:
+            return Hooks()
+        try:
+            return load_hooks(self._path.parent / name)
+        except Mistake as mistake:
+            self._top.wrong("hooks", str(mistake))
+            return Hooks()
+
+    def _version(self, hooks: Hooks) -> str:
+        content = orjson.dumps([ENGINE, plain(self._table), *filter(None, [hooks.digest])])
         return hashlib.sha256(content).hexdigest()[:16]

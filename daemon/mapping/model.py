@@ -11,11 +11,37 @@ from typing import Any, TypeAlias
 
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import near
+from daemon.mapping.hooks import Hooks
 from daemon.mapping.place import Place
 from daemon.mapping.structure import Link, Structure
 
-ENGINE = 1
+ENGINE = 2
 """Raised when the engine makes other bytes of the same rows and mapping; part of every mapping's version."""
+
+
+MAX_OFFSET = 86_400
+"""Seconds by which `time_of_purchase` may be moved, either way."""
+
+
+class Unplaced(StrEnum):
+    """What becomes of a refund that names no product: the API has no place for it."""
+
+    SPREAD = "spread"  # over the products that the same refund names, else over all of the order, pro rata
+    LARGEST_LINE = "largest_line"
+    DROP = "drop"
+
+
+SHIPPING_COUNTRY = "shipping_country"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the engine does the same way for every order; the keys of the mapping file that are named like these."""
+
+    refund_without_product: Unplaced = Unplaced.SPREAD
+    merge_products: str = "variant"  # variant: one line for each product and variant; id: one for each product
+    merge_refunds: str = "event"  # event: one row for each product and time; product: one with the latest time
+    phone_default_region: str = "US"  # alpha-2, or SHIPPING_COUNTRY
 
 
 class OnGone(StrEnum):
@@ -27,11 +53,20 @@ class OnGone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`their` column of the target equals `my` column of this row, or the constant."""
+    """`their` column of the target equals `my` column of this row (or of the order's own row), or the constant.
 
-    their: str
+    Without `their`, `my` column equals the constant: else the row has no such relation.
+    """
+
+    their: str | None
     my: str | None
     constant: str | None = None
+    of_order: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Whether it holds a column of this row against one of the target."""
+        return self.their is not None and self.my is not None and not self.of_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +93,10 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A to-many relation within the order's own rows."""
+    """A to-many relation within the order's own rows; among shared rows where `below` is set.
+
+    `below` then stands before this row's key in what its rows name as the row that they hang below.
+    """
 
     name: str
     source: str
@@ -67,6 +105,7 @@ class Many:
     place: Place
     where: Expression | None = None
     sort: tuple[SortKey, ...] = ()
+    below: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +114,7 @@ class SourceMap:
 
     name: str
     key: tuple[str, ...] | None
+    shared: bool = False
     names: frozenset[str] = frozenset()  # of relations and derived columns: as attributes they hide columns
     one: Dict[str, One] = field(default_factory=dict)
     many: dict[str, Many] = field(default_factory=dict)
@@ -118,12 +158,12 @@ class Mapping:
     void_tag: str = "Cancelled"
     on_delete: OnGone = OnGone.KEEP
     on_leave: OnGone = OnGone.VOID
-    time_of_purchase_offset_secs: int = 0
     destinations: Dict[str, DestinationRule] = field(default_factory=dict)  # none: every order is for every destination
+    time_of_purchase_offset_secs: Expression | None = None
+    policies: Policies = Policies()
+    hooks: Hooks = field(default_factory=Hooks)
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
-    followed: frozenset[tuple[str, str]] = (
-        frozenset()
-    )  # (source, relation) of the to-one relations that expressions use
+    followed: frozenset[tuple[str, str]] = frozenset()  # (source, relation) of the relations that expressions use
 
     def columns_used(self) -> Dict[str, Dict[str, Place]]:
         """The columns of each source that keys, relations and expressions name, with the first place that does."""

@@ -7,7 +7,7 @@ from typing import Any
 from daemon.mapping import times
 from daemon.mapping.faults import Fault
 from daemon.mapping.graph import Row, RowList, read_path
-from daemon.mapping.kinds import ANY, Kind, ListKind, item_kind
+from daemon.mapping.kinds import ANY, GroupKind, Kind, ListKind, item_kind
 from daemon.mapping.operators import as_text, equal, is_missing, name_of
 from daemon.mapping.registry import any_kind, is_blank, items_of, register
 
@@ -19,6 +19,13 @@ def first(rows: Any) -> Any:
     if items:
         return items[0]
     return rows.empty if isinstance(rows, RowList) else None
+
+
+@register("rest", kind=lambda kinds: kinds[0])
+def rest(rows: Any) -> Any:
+    """the list without its first item"""
+    items = items_of(rows, "rest(list)")[1:]
+    return RowList(items, rows.empty) if isinstance(rows, RowList) else list(items)
 
 
 def _column_kind(kinds: list[Kind]) -> Kind:
@@ -52,6 +59,25 @@ def pivot(rows: Any, name: str, value: str) -> dict[str, Any]:
         if key is not None and key not in made:
             made[key] = read_path(row, value)
     return made
+
+
+def _group_kind(kinds: list[Kind]) -> Kind:
+    return ListKind(GroupKind(kinds[1], kinds[0]))
+
+
+@register("group", kind=_group_kind, paths=(1,))
+def group(rows: Any, column: str) -> list[dict[str, Any]]:
+    """the rows grouped by a column (or path), in order of first appearance: each group has `.key` and `.rows`"""
+    groups: dict[Any, tuple[Any, list[Any]]] = {}
+    for row in items_of(rows, "group(rows, 'column')"):
+        key = read_path(row, column)
+        if isinstance(key, list | tuple | dict):
+            raise Fault(f"group(rows, '{column}') cannot group by {name_of(key)}")
+        groups.setdefault((type(key) is bool, key), (key, []))[1].append(row)
+    made = groups.values()
+    if isinstance(rows, RowList):
+        return [{"key": key, "rows": RowList(members, rows.empty)} for key, members in made]
+    return [{"key": key, "rows": members} for key, members in made]
 
 
 @register("len")

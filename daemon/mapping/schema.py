@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from dataclasses import replace
+from typing import Any
 
 from daemon.mapping.derive import Drafts
 from daemon.mapping.expressions import Expression, compile_expression
 from daemon.mapping.faults import Mistake
+from daemon.mapping.functions import FUNCTIONS, Function
 from daemon.mapping.kinds import ANY, VALUE, Kind, ListKind, RowKind
 from daemon.mapping.model import SortKey, SourceMap
 from daemon.mapping.place import Place
@@ -27,6 +29,8 @@ class SchemaBuilder:
         self._problems = problems
         self._done: dict[tuple[str, str], Kind] = {}
         self._busy: list[tuple[str, str]] = []
+        self.functions: dict[str, Function] = {**FUNCTIONS}  # and those of hooks, as above
+        self.constants: dict[str, Any] = {}  # by name; filled before anything else is compiled
         self.columns: dict[str, dict[str, Place]] = {name: {} for name in drafts}
         self.followed: set[tuple[str, str]] = set()
 
@@ -46,11 +50,14 @@ class SchemaBuilder:
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`: derived column, relation, else column."""
         draft = self._drafts[source]
+        if name in draft.broken:
+            return ANY
         if name not in draft.lets and name not in draft.relations:
             return self.column(source, name, place)
         relation = draft.relations.get(name)
-        if relation is not None and not relation.many:
+        if relation is not None:
             self.followed.add((source, name))
+        if relation is not None and not relation.many:
             return RowKind(relation.target)
         return self._compiled(source, name)
 

@@ -1,8 +1,11 @@
 """The part of a mapping that ingest and state need: which topics, which columns, and the way from a row to its order.
 
-A source is the *root* (one row is one order), *owned* (its rows belong to an order: `owner` leads one step up), or
-*shared* (looked up by key, belongs to no order). `refs` are the to-one relations over which a change of the looked-up
-row makes an order due again (`on_change: refresh`, the default).
+A source is the *root* (one row is one order), *owned* (its rows belong to an order), or *shared* (looked up by key,
+belongs to no order). `owners` lead one step up: a row hangs below the row that the first of them leads to whose columns
+are set. Rows of a root with owners may belong to another order themselves (a refund that is a row of the orders' own
+table); shared rows with owners hang below other shared rows (a variant's option values) and are read with those. `refs`
+are the to-one relations over which a change of the looked-up row makes an order due again (`on_change: refresh`, the
+default).
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from collections.abc import Mapping as Dict
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from daemon.mapping.keys import key_text, row_key
+
+FIXED = "="
+"""Before a constant where a column could stand."""
 
 
 class Role(StrEnum):
@@ -31,8 +37,8 @@ class Role(StrEnum):
 class Link:
     """A step from a row of `source` to one row of `target`, whose whole key is named by this row's `columns`.
 
-    `columns` stand in the order of the target's key columns. `constants` are conditions on this row's columns
-    (polymorphic references): where one does not hold, the row has no such link.
+    `columns` stand in the order of the target's key columns; `=text` is a constant part of the key. `constants` are
+    conditions on this row's columns (polymorphic references): where one does not hold, the row has no such link.
     """
 
     name: str  # "source.relation", unique within a mapping
@@ -40,6 +46,12 @@ class Link:
     target: str
     columns: tuple[str, ...]
     constants: tuple[tuple[str, str], ...] = ()
+    reads: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The columns of this row that decide where the link leads."""
+
+    def __post_init__(self) -> None:
+        named = (name for name in self.columns if not name.startswith(FIXED))
+        object.__setattr__(self, "reads", (*named, *(name for name, _ in self.constants)))
 
     def target_key(self, columns: Dict[str, Any]) -> str | None:
         """The key of the row this one points at; None where a column is null or absent, or a constant differs."""
@@ -47,10 +59,10 @@ class Link:
             value = columns.get(name)
             if value is None or key_text(value) != wanted:
                 return None
-        if len(self.columns) == 1:  # nearly always, and asked for every row
+        if len(self.columns) == 1 and self.reads:  # nearly always, and asked for every row
             only = columns.get(self.columns[0])
             return None if only is None else key_text(only)
-        values = [columns.get(name) for name in self.columns]
+        values = [name[1:] if name.startswith(FIXED) else columns.get(name) for name in self.columns]
         if any(value is None for value in values):
             return None
         return row_key(values)
@@ -92,8 +104,10 @@ class Source:
     key: tuple[str, ...] | None = None  # None: the fields of the message key
     types: Dict[str, str] = field(default_factory=lambda: MappingProxyType({}))
     drop: frozenset[str] = frozenset()
+    hashed: Dict[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Columns that are stored as the hash the API takes: `email`, or `phone XX` with the country it is read in."""
     modes: ConnectorModes = ConnectorModes()
-    owner: Link | None = None
+    owners: tuple[Link, ...] = ()
     refs: tuple[Link, ...] = ()
     required: bool = False
 
@@ -105,7 +119,8 @@ class Source:
 
     def values_version(self) -> str:
         """A digest of what makes the stored key and values of a row: after a change of it, rows must be read anew."""
-        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), self._modes()])
+        hashed = [sorted(self.hashed.items())] if self.hashed else []
+        return _digest([self.key, sorted(self.types.items()), sorted(self.drop), self._modes(), *hashed])
 
     def _modes(self) -> list[tuple[str, Any]]:
         # Defaults are left out: a mode that a later release adds asks nobody to read rows anew.
@@ -114,8 +129,26 @@ class Source:
 
     def relations_version(self) -> str:
         """A digest of what leads from a stored row to its order: a change of it can be followed in place."""
-        steps = [[link.target, link.columns, link.constants] for link in (*self.refs, *filter(None, [self.owner]))]
-        return _digest([self.role, self.owner is not None, sorted(steps[: len(self.refs)]), steps[len(self.refs) :]])
+        refs, owners = (
+            [[link.target, link.columns, link.constants] for link in links] for links in (self.refs, self.owners)
+        )
+        return _digest([self.role, bool(owners), sorted(refs), owners])
+
+    def parent(self, target: str, key: str) -> str:
+        """How a row of this source names the row of `target` that it hangs below, among those of several targets."""
+        return self.prefix(target) + key
+
+    def prefix(self, target: str) -> str:
+        """What stands before the key in such a name."""
+        return f"{target}/" if len({link.target for link in self.owners}) > 1 else ""
+
+
+class Step(NamedTuple):
+    """Rows of `child` hang below rows of `above`, whose key they name behind `prefix`."""
+
+    child: str
+    above: str
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +158,29 @@ class Structure:
     root: str
     sources: Dict[str, Source]
     version: str
+
+    @property
+    def nested(self) -> bool:
+        """Whether a row of the root may belong to another order: then only the mirror knows what hangs below it."""
+        return bool(self.sources[self.root].owners) if self.root in self.sources else False
+
+    def steps(self, *, shared: bool) -> list[Step]:
+        """Every step from a row to the row it hangs below, within orders (where that is not the order itself), or
+        among `shared` rows."""
+        return [
+            Step(source.name, target, source.prefix(target))
+            for source in self.sources.values()
+            if (source.role is Role.SHARED) is shared
+            for target in dict.fromkeys(link.target for link in source.owners)
+            if target != self.root or self.nested
+        ]
+
+    def relations_version(self, name: str) -> str:
+        """A digest of what leads from the stored rows of a source to their orders, the root's own place included."""
+        source = self.sources[name]
+        version = source.relations_version()
+        below_root = any(link.target == self.root for link in source.owners)
+        return _digest([version, "nested"]) if self.nested and below_root else version
 
     def by_topic(self) -> dict[str, Source]:
         """The source of each topic."""

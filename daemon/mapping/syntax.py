@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
@@ -43,6 +44,24 @@ class _Syntax(Environment):
 _SYNTAX = _Syntax()
 
 
+_OTHER_LANGUAGES = (
+    (re.compile(r"\{\{|\{%"), "write the expression alone, without {{ }}"),
+    (re.compile(r"&&"), "write `and`"),
+    (re.compile(r"\|\|"), "write `or`, or ~ to put texts together"),
+    (re.compile(r"<>|[!=]=="), "write == and !="),
+    (re.compile(r"(?<![=!<>])=(?!=)"), "write == to compare"),
+    (re.compile(r"\?"), "write `a if c else b`, or coalesce(a, b)"),
+)
+"""What is written elsewhere, and what is meant here; the first that fits is told."""
+
+
+def _cure(text: str) -> str:
+    return next(
+        (cure for pattern, cure in _OTHER_LANGUAGES if pattern.search(text)),
+        "write one expression, quoted where YAML needs it",
+    )
+
+
 def parse_expression(text: str) -> nodes.Expr:
     """The syntax tree of one expression. Raises Mistake."""
     if not text.strip():
@@ -52,8 +71,8 @@ def parse_expression(text: str) -> nodes.Expr:
         tree = parser.parse_expression()
         if not parser.stream.eos:
             rest = parser.stream.current.value
-            raise Mistake(f"goes on after its end at `{rest}`; write one expression, quoted where YAML needs it")
+            raise Mistake(f"goes on after its end at `{rest}`; {_cure(text)}")
     except TemplateSyntaxError as error:
-        raise Mistake(f"is not an expression: {error.message}") from error
+        raise Mistake(f"is not an expression: {error.message}; {_cure(text)}") from error
     tree.set_environment(_SYNTAX)
     return tree

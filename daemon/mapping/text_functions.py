@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,14 @@ from daemon.mapping.graph import Empty
 from daemon.mapping.kinds import VALUE, join_kinds
 from daemon.mapping.operators import as_text, is_missing
 from daemon.mapping.registry import any_kind, is_blank, items_of, register, text_of, values_kind
+
+UUID_BYTES = 16
+SUBSCRIPTION_TAGS = {
+    "first": "Subscription First Order",
+    "recurring": "Subscription Recurring",
+    "other": "Subscription",
+}
+"""The names that the provider's dashboards come pre-mapped with (its pages on subscriptions); one for each stage."""
 
 
 @register("text")
@@ -77,6 +86,31 @@ def b64(x: Any) -> str | None:
     return None if plain_text is None else base64.b64encode(plain_text.encode()).decode()
 
 
+def _bytes_of(x: Any, what: str) -> bytes | None:
+    if is_blank(x):
+        return None
+    try:
+        return base64.b64decode(text_of(x, what), validate=True)
+    except ValueError:
+        raise Fault(f"{what} needs a binary column: base64, as it is stored") from None
+
+
+@register("hex")
+def hex_(x: Any) -> str | None:
+    """a binary column (such as binary(16)) in lower-case hex; null and blank give null"""
+    raw = _bytes_of(x, "hex(x)")
+    return None if raw is None else raw.hex()
+
+
+@register("uuid")
+def uuid_(x: Any) -> str | None:
+    """a binary column of 16 bytes in a UUID's spelling; null and blank give null"""
+    raw = _bytes_of(x, "uuid(x)")
+    if raw is not None and len(raw) != UUID_BYTES:
+        raise Fault(f"uuid(x) needs {UUID_BYTES} bytes")
+    return None if raw is None else str(uuid.UUID(bytes=raw))
+
+
 @register("sha256")
 def sha256(x: Any) -> str | None:
     """SHA-256 of the text's UTF-8 in hex; null gives null"""
@@ -97,7 +131,7 @@ def coalesce(*values: Callable[[], Any]) -> Any:
 
 @register("alpha3")
 def alpha3(country: Any) -> str | None:
-    """the ISO alpha-3 code of an alpha-2 or alpha-3 code in any case; unknown or null gives null"""
+    """the ISO alpha-3 code of an alpha-2 or alpha-3 code or an English name, in any case; unknown or null gives null"""
     return None if is_missing(country) else countries.alpha3(text_of(country, "alpha3(country)"))
 
 
@@ -134,3 +168,14 @@ def _no_constant(name: str) -> None:
 def guest(email: Any) -> str | None:
     """a stable customer id `guest_...` from an e-mail address (or phone number); null and blank give null"""
     return None if is_blank(email) else identity.guest_id(text_of(email, "guest(email)"))
+
+
+@register("subscription")
+def subscription(stage: Any) -> str | None:
+    """the tag that dashboards know for a stage: 'first', 'recurring' or 'other'; null gives null"""
+    if is_missing(stage):
+        return None
+    tag = SUBSCRIPTION_TAGS.get(text_of(stage, "subscription(stage)"))
+    if tag is None:
+        raise Fault(f"subscription(stage) needs one of {', '.join(map(repr, SUBSCRIPTION_TAGS))}")
+    return tag

@@ -72,12 +72,14 @@ def read_tree(path: Path, problems: Problems) -> Table:
     except UnicodeDecodeError as error:
         raise MappingError([f"{path}: is not UTF-8; save it as UTF-8"]) from error
     try:
-        root = YAML(typ="rt", pure=True).compose(text)
+        root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(path.name, mark.line + 1, mark.column + 1) if mark else Place(path.name, 1, 1)
         what = " ".join(str(part) for part in (error.context, error.problem) if part)
         hint = "quote an expression that holds `: `, ` #`, or that starts with a quote, bracket or brace"
+        if "\\t" in what:
+            hint = "indent with blanks instead of tabs"
         raise MappingError([f"{place}: is not YAML: {what}; {hint}"]) from error
     except YAMLError as error:
         raise MappingError([f"{path.name}: is not YAML: {' '.join(str(error).split())}"]) from error

@@ -26,6 +26,7 @@ FRESHNESS_BUCKETS = (1, 5, 15, 30, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 
 TOPIC = "topic of the mapping"
 DESTINATION = "destination of the settings"
 LANE = "live | backfill"
+PARKED = "shadow | backfill | guarded"
 REJECT_REASONS = "not_json | not_avro | not_debezium | no_key | bad_value | undeclared_type"
 
 
@@ -141,11 +142,35 @@ class Metrics:
         "Topics, or 1, that Kafka keeps from us for now.", "1", kind="unreachable | identity | group | describe | read"
     )
     gate_targets = _gauge("Partitions that hold delivery until they have caught up.", "partitions")
+    era = _gauge("How often the state went back to an earlier one (restore, fail-over), as far as it knows.", "eras")
+    era_age_seconds = _gauge("Time since the state last went back; since it was made, where it never did.", "seconds")
+    era_replaying = _gauge("1 while what may have been lost with the last era is read again from Kafka.", "1")
     orders = _gauge(
         "Orders that are not clean, by state.",
         "orders",
         destination=DESTINATION,
-        state="owed_live | owed_backfill | in_flight | quarantined | waiting | held",
+        state=f"owed_live | owed_backfill | in_flight | quarantined | waiting | held | lost | {PARKED}",
+    )
+    parked_total = _counter(
+        "Orders that could be sent and were parked instead.", "orders", destination=DESTINATION, hold=PARKED
+    )
+    parked_bytes = _gauge("Bytes of the documents of parked orders.", "bytes", destination=DESTINATION, hold=PARKED)
+    zeroed_orders = _gauge(
+        "Orders that may have gone from a total to 0 in the last hour: what the void guard counts.",
+        "orders",
+        destination=DESTINATION,
+    )
+    hold_age_seconds = _gauge(
+        "How long something has kept due orders from being sent; 0 while it does not.",
+        "seconds",
+        destination=DESTINATION,
+        hold=f"waiting | gate | fence | backoff | limited | paused | halted | {PARKED}",
+    )
+    delivery_mode = _gauge(
+        "1 for the mode that the settings give the destination.",
+        "1",
+        destination=DESTINATION,
+        mode="off | shadow | on",
     )
     oldest_owed_age_seconds = _gauge(
         "Time since the first unsent change of the oldest owed order: the headline.",
@@ -198,6 +223,8 @@ class Metrics:
     quarantined_total = _counter(
         "Orders put into quarantine.", "orders", destination=DESTINATION, reason="closed set of quarantine reasons"
     )
+
+    request_partitions_dropped_total = _counter("Partitions of old requests that were dropped.", "partitions")
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the _created series double a scrape, unread

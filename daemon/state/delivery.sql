@@ -17,23 +17,25 @@ insert into lease (destination) values (%(destination)s) on conflict do nothing
 
 -- name: take_lease
 -- A new epoch, where the old lease is over by the database's clock. Waits for transactions that hold the old one.
-update lease set epoch = epoch + 1, holder = %(holder)s,
+update lease set epoch = epoch + 1, renewals = 0, holder = %(holder)s,
     expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
 where destination = %(destination)s and expires_at < clock_timestamp()
 returning epoch
 
 -- name: renew_lease
-update lease set expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
-where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
-returning epoch
+-- A row with fewer renewals than its holder knows of is that of a state that went back: its holder leads no more.
+update lease set renewals = renewals + 1, expires_at = clock_timestamp() + make_interval(secs => %(secs)s)
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s
+returning renewals
 
 -- name: release_lease
 update lease set expires_at = '-infinity'
-where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s
 
 -- name: hold_lease
 -- No take-over can come between this and the commit.
-select 1 from lease where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s for share
+select 1 from lease
+where destination = %(destination)s and epoch = %(epoch)s and holder = %(holder)s and renewals >= %(renewals)s for share
 
 -- name: hold_mapping_in_force
 select version from mapping_in_force for share
@@ -50,18 +52,21 @@ set digest = null, not_before = greatest(s.not_before, clock_timestamp() + make_
 from named where s.destination = %(destination)s and s.order_key = named.order_key
 
 -- name: open_requests
-select id, lane, bytes, order_keys from delivery_request
+select id, lane, bytes, order_keys, zeroed from delivery_request
 where destination = %(destination)s and settled_at is null order by id
 
 -- name: ledger
--- Settled requests whose bytes still count, with the seconds they will.
-select lane, bytes, extract(epoch from counts_until - clock_timestamp())::float8 from delivery_request
-where destination = %(destination)s and counts_until > clock_timestamp()
+-- Settled requests whose bytes still count, with the seconds they will; and those whose zeroed orders do, an hour longer.
+select lane, bytes, extract(epoch from counts_until - clock_timestamp())::float8, zeroed from delivery_request
+where destination = %(destination)s and counts_until > statement_timestamp() - interval '1 hour'
+  and (counts_until > statement_timestamp() or zeroed > 0)
 
 -- name: standing
 select paused, halted_reason,
        coalesce(greatest(extract(epoch from send_not_before - clock_timestamp()), 0), 0)::float8,
-       failures, largest_body, mapping_version
+       failures, largest_body, mapping_version, extract(epoch from created_at)::float8,
+       extract(epoch from backfill_since)::float8, extract(epoch from backfill_until)::float8,
+       extract(epoch from backfill_reached)::float8
 from destination where id = %(destination)s
 
 -- name: save_standing
@@ -75,36 +80,51 @@ where id = %(destination)s
 -- name: due
 -- The next due orders of one lane, found by the partial index order_sync_due alone; none while a backlog is folded:
 -- orders would be sent with half of what one transaction of the OMS changed.
-select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
-       vendor_order_id,
-       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
+       case when digest_era = (select max(number) from era) then digest end,
+       ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
+       case when ever_attempted then vendor_order_id end,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
+       zeroed and owed_era = (select max(number) from era)
 from order_sync
 where destination = %(destination)s and lane = %(lane)s
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
+  and parked_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
   and order_key <> all(%(busy)s::text[])
 order by greatest(due_at, not_before) limit %(limit)s
 
 -- name: due_among
-select order_key, lane, revision, extract(epoch from clock_timestamp())::float8, digest, ever_attempted, voided, send_alone,
-       vendor_order_id,
-       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end
+select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
+       case when digest_era = (select max(number) from era) then digest end,
+       ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
+       case when ever_attempted then vendor_order_id end,
+       case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
+       zeroed and owed_era = (select max(number) from era)
 from order_sync
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
+  and parked_revision is distinct from revision
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
 order by order_key
 
 -- name: rows_of
-select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
 from source_row r join source s on s.id = r.source where r.root = any(%(roots)s::text[])
 
 -- name: rows_at
-select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
 from unnest(%(sources)s::text[], %(keys)s::text[]) as w (source, key)
 join source s on s.name = w.source join source_row r on r.source = s.id and r.key = w.key
+
+-- name: rows_below
+select s.name, r.key, r.root, r.columns::text, r.unknown, r.deleted, r.first_seen, r.parent
+from unnest(%(sources)s::text[], %(keys)s::text[]) as w (source, parent)
+join source s on s.name = w.source join source_row r on r.source = s.id and r.parent = w.parent
 
 -- name: last_documents
 select order_key, coalesce(last_accepted, last_attempted) from order_sync
@@ -123,7 +143,9 @@ left join source_row r on r.source = s.id and r.key = o.order_key
 where o.destination = %(destination)s and o.vendor_order_id = any(%(vendor_ids)s::text[])
 
 -- name: next_request
-select nextval(pg_get_serial_sequence('delivery_request', 'id'))
+-- With a place for its row.
+with next as materialized (select nextval(pg_get_serial_sequence('delivery_request', 'id')) as id)
+select id, room_for_requests(id) from next
 
 -- name: lock_outgoing
 -- Those that can still be put in flight: owed at the revision that was judged, or a later one; nobody else holds their vendor id.
@@ -132,8 +154,9 @@ from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(vendor_ids)s::text[], %
     as b (order_key, revision, vendor_order_id, take_over)
 join order_sync s on s.destination = %(destination)s and s.order_key = b.order_key
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
-  and s.quarantine_revision is distinct from s.revision
+  and s.quarantine_revision is distinct from s.revision and s.parked_revision is distinct from s.revision
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
+  and not exists (select from era where targets_at is null)
   and not exists (
       select 1 from order_sync h
       where h.destination = %(destination)s and h.vendor_order_id = b.vendor_order_id and h.order_key <> b.order_key
@@ -147,8 +170,10 @@ where destination = %(destination)s and order_key = any(%(keys)s::text[])
 
 -- name: write_request
 -- Nothing where its end was recorded before its beginning: see forestall_request.
-insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions) overriding system value
-values (%(request)s, %(destination)s, %(epoch)s, %(lane)s, cardinality(%(keys)s::text[]), %(bytes)s, %(keys)s, %(revisions)s)
+insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions, zeroed)
+    overriding system value
+values (%(request)s, %(destination)s, %(epoch)s, %(lane)s, cardinality(%(keys)s::text[]), %(bytes)s, %(keys)s, %(revisions)s,
+        %(zeroed)s)
 on conflict (id) do nothing
 returning id
 
@@ -165,16 +190,20 @@ update order_sync s set
     ever_attempted = true,
     vendor_order_id = b.vendor_order_id,
     mapping_version = %(mapping_version)s,
-    last_attempted = b.body
-from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[])
-    as b (order_key, revision, read_at, vendor_order_id, body)
+    last_attempted = b.body,
+    placed_at = to_timestamp(b.placed_at),
+    body_bytes = b.body_bytes,
+    zeroed = b.zero
+from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[],
+            %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
+    as b (order_key, revision, read_at, vendor_order_id, body, placed_at, body_bytes, zero)
 where s.destination = %(destination)s and s.order_key = b.order_key
 
 -- name: settle_request
 -- Nothing where it is settled already. The lease was locked before.
 update delivery_request set
     settled_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, error = %(error)s,
-    counts_until = clock_timestamp() + make_interval(secs => %(counts_secs)s)
+    counts_until = clock_timestamp() + make_interval(secs => %(counts_secs)s), zeroed = %(zeroed)s
 where id = %(request)s and settled_at is null
 returning id
 
@@ -192,8 +221,8 @@ returning id
 -- came in between: an order touched in flight is sent once more in any case.
 with verdict as (
     select * from unnest(%(keys)s::text[], %(fates)s::text[], %(digests)s::bytea[], %(attempted)s::boolean[], %(voids)s::boolean[],
-                         %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[])
-        as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail)
+                         %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[], %(zeroed_before)s::boolean[])
+        as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail, zeroed)
 ), flight as materialized (
     select s.order_key from order_sync s join verdict v on v.order_key = s.order_key
     where s.destination = %(destination)s and s.request_id = %(request)s
@@ -205,7 +234,9 @@ update order_sync s set
     first_change = case when v.fate = 'accepted' then s.first_change else least(s.first_change, s.sent_first_change) end,
     first_commit = case when v.fate = 'accepted' then s.first_commit else least(s.first_commit, s.sent_first_commit) end,
     digest = case when v.fate in ('accepted', 'not_sent') and s.revision = s.sent_revision then v.digest end,
+    digest_era = (select max(number) from era),
     ever_attempted = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.attempted else true end,
+    zeroed = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.zeroed else s.zeroed end,
     not_before = case when v.hold_secs > 0
                       then greatest(s.not_before, clock_timestamp() + make_interval(secs => v.hold_secs)) else s.not_before end,
     accepted_at = case when v.fate = 'accepted' then clock_timestamp() else s.accepted_at end,
@@ -216,6 +247,7 @@ update order_sync s set
     hold = case when v.fate = 'accepted' then null else s.hold end,
     hold_detail = case when v.fate = 'accepted' then null else s.hold_detail end,
     hold_since = case when v.fate = 'accepted' then null else s.hold_since end,
+    parked_revision = case when v.fate = 'accepted' then null else s.parked_revision end,
     quarantine_revision = case v.fate when 'accepted' then null when 'quarantined' then s.sent_revision else s.quarantine_revision end,
     quarantine_mapping = case v.fate when 'accepted' then null when 'quarantined' then s.mapping_version else s.quarantine_mapping end,
     quarantine_reason = case v.fate when 'accepted' then null when 'quarantined' then v.reason else s.quarantine_reason end,
@@ -229,8 +261,9 @@ returning s.order_key, v.fate, s.lane, extract(epoch from clock_timestamp() - s.
 -- Holds only for the revision that was judged: a later change is judged anew.
 with judged as (
     select * from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(settles)s::boolean[], %(holds)s::text[], %(details)s::text[],
-                         %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[])
-        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt)
+                         %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[], %(parked)s::boolean[],
+                         %(placed_at)s::float8[], %(body_bytes)s::integer[])
+        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt, parked, placed_at, body_bytes)
 ), locked as materialized (
     select s.order_key from order_sync s join judged j on j.order_key = s.order_key
     where s.destination = %(destination)s and s.revision = j.revision and s.request_id is null and s.settled_revision < j.revision
@@ -238,6 +271,7 @@ with judged as (
 )
 update order_sync s set
     mapping_version = %(mapping_version)s,
+    ever_attempted = s.ever_attempted or s.owed_era < (select max(number) from era),
     settled_revision = case when j.settle then j.revision else s.settled_revision end,
     first_change = case when j.settle then null else s.first_change end,
     first_commit = case when j.settle then null else s.first_commit end,
@@ -247,6 +281,9 @@ update order_sync s set
     hold_since = case when j.quarantine is not null then null
                       when j.hold = s.hold then s.hold_since
                       when j.hold is not null then clock_timestamp() end,
+    parked_revision = case when j.parked then j.revision end,
+    placed_at = coalesce(to_timestamp(j.placed_at), s.placed_at),
+    body_bytes = coalesce(j.body_bytes, s.body_bytes),
     not_before = case when j.recheck_secs > 0
                       then greatest(s.not_before, clock_timestamp() + make_interval(secs => j.recheck_secs)) else s.not_before end,
     quarantine_revision = case when j.quarantine is not null then j.revision when j.settle then null else s.quarantine_revision end,
@@ -316,11 +353,43 @@ select (select max(order_key) from page), (select count(*) from page), (select c
 select missing, extra, different, extract(epoch from at)::float8 from reconciliation
 where destination = %(destination)s order by id desc limit 1
 
+-- name: release_parked
+-- A page of what is parked for one reason, oldest first. Moments apart, so that they are due in that very order.
+with t as materialized (select clock_timestamp() as now),
+page as materialized (
+    select order_key, placed_at from order_sync
+    where destination = %(destination)s and parked_revision = revision and hold = %(hold)s
+      and placed_at >= to_timestamp(%(since)s) and placed_at < to_timestamp(%(until)s)
+    order by placed_at limit %(limit)s for update skip locked
+), numbered as (select order_key, placed_at, row_number() over (order by placed_at, order_key) as n from page)
+update order_sync s set
+    parked_revision = null, hold = null, hold_detail = null, hold_since = null,
+    not_before = greatest(s.not_before, t.now + n.n * interval '1 microsecond')
+from t, numbered n where s.destination = %(destination)s and s.order_key = n.order_key
+returning n.n, s.order_key, extract(epoch from s.placed_at)::float8
+
+-- name: remember_reached
+update destination set backfill_reached = greatest(backfill_reached, to_timestamp(%(reached)s))
+where id = %(destination)s and backfill_since = to_timestamp(%(since)s) and backfill_until = to_timestamp(%(until)s)
+
 -- name: count_held
 select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
 
+-- name: lost
+-- Orders that may stand at the API from a future that was lost, and of which no void can be made.
+select count(*) from order_sync where destination = %(destination)s and hold = 'lost' and revision <= settled_revision
+
+-- name: drop_old_requests
+select drop_old_requests(make_interval(secs => %(keep_secs)s))
+
+-- name: purge_actions
+-- A page of operators' actions older than they are kept.
+delete from operator_action where id in (
+    select id from operator_action where at < clock_timestamp() - make_interval(secs => %(keep_secs)s) order by id limit 1000
+)
+
 -- name: counts
--- Owed orders by what they wait for. A quarantine that a change has ended is not counted as one.
+-- Owed orders by what they wait for, without the parked ones. A quarantine that a change has ended is not counted as one.
 select lane,
        count(*) filter (where request_id is not null),
        count(*) filter (where request_id is null and quarantine_revision is not distinct from revision),
@@ -328,6 +397,23 @@ select lane,
        count(*) filter (where request_id is null and quarantine_revision is distinct from revision
                         and hold is distinct from 'waiting'),
        extract(epoch from clock_timestamp() - min(coalesce(first_change, case when request_id is not null then sent_first_change end))
-               filter (where quarantine_revision is distinct from revision))::float8
+               filter (where quarantine_revision is distinct from revision))::float8,
+       extract(epoch from clock_timestamp() - min(hold_since) filter (
+           where request_id is null and quarantine_revision is distinct from revision and hold = 'waiting'))::float8
 from order_sync where destination = %(destination)s and revision > settled_revision
+  and parked_revision is distinct from revision
 group by lane
+
+-- name: hold_ages
+-- Since when all of a destination is held, in seconds of age; null where it is not.
+select extract(epoch from clock_timestamp() - case when paused then paused_at end)::float8,
+       extract(epoch from clock_timestamp() - halted_at)::float8,
+       extract(epoch from clock_timestamp() - (select min(target_since) from kafka_position
+                                               where target_until > clock_timestamp() and halted is null))::float8
+from destination where id = %(destination)s
+
+-- name: parked
+select hold, count(*), coalesce(sum(body_bytes), 0)::bigint,
+       extract(epoch from clock_timestamp() - min(hold_since))::float8
+from order_sync where destination = %(destination)s and parked_revision = revision
+group by hold

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
+from daemon.state.era import Era
 
 
 class Hold(StrEnum):
@@ -19,6 +21,15 @@ class Hold(StrEnum):
     VOID = "void"  # cancelled: before it was ever sent, or the API has its void already
     DELETED = "deleted"  # the root row is deleted and the mapping keeps what was sent
     SUPERSEDED = "superseded"  # gone, and another order has taken over its vendor id
+    DISCARDED = "discarded"  # guarded, and a person had the API keep what it has
+    LOST = "lost"  # gone; it may stand at the API from a future that was lost, and nothing is left to void it with
+    # Parked: judged and owed, and not sent while it is at this revision.
+    SHADOW = "shadow"  # the destination sends nothing
+    BACKFILL = "backfill"  # placed before live_since, and not asked for, or not its turn yet
+    GUARDED = "guarded"  # would be zeroed, beyond what the void guard lets pass in an hour
+
+
+PARKED = (Hold.SHADOW, Hold.BACKFILL, Hold.GUARDED)
 
 
 class Fate(StrEnum):
@@ -32,18 +43,45 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"  # may or may not have been applied: owed, held until it can no longer land
 
 
+UNDONE = (Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED)
+"""What was known of the order before is true again, unless the record says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Leadership of one destination. `epoch` is raised by every take-over."""
+    """Leadership of one destination. `epoch` is raised by every take-over; `renewals` that its holder knows of."""
 
     destination: int
     epoch: int
     holder: UUID
+    renewals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Orders by the time they were placed: from `since` on, before `until`; epoch seconds, which may be infinite."""
+
+    since: float = -math.inf
+    until: float = math.inf
+
+    def __contains__(self, at: float) -> bool:
+        return self.since <= at < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which orders of the backfill were asked for, and up to which time of placing they were released."""
+
+    placed: Placed
+    reached: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is remembered of a destination across restarts. `pause_secs` counts from reading or writing it."""
+    """What is remembered of a destination across restarts. `pause_secs` counts from reading or writing it.
+
+    `registered_at` is epoch seconds.
+    """
 
     paused: bool = False
     halted: str | None = None
@@ -51,33 +89,42 @@ class Standing:
     failures: int = 0
     largest_body: int | None = None
     mapping_version: str | None = None
+    registered_at: float = 0.0
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """A request of an earlier epoch that nobody settled: its orders may still change at the API."""
+    """A request of an earlier epoch that nobody settled: its orders may still change at the API.
+
+    `zeroed` of them may go from a total to 0.
+    """
 
     id: int
     lane: int
     size: int
     keys: tuple[str, ...]
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """Bytes of a settled request that count against the budget for `secs` more seconds."""
+    """Bytes of a settled request that count against the budget for `secs` more seconds, its `zeroed` orders for an hour
+    more. The bytes of one with negative `secs` count no more."""
 
     lane: int
     size: int
     secs: float
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DueOrder:
     """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
 
-    `digest` is that of the last accepted document while nothing since is in doubt. `waited_secs`: how long it has been
-    waiting for a missing part, 0 if it is not. `read_at` is the database's clock, epoch seconds.
+    `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
+    that may have been lost. `waited_secs`: how long it has been waiting for a missing part, 0 if it is not. `zeroed`:
+    sending it with a total of 0 takes nothing away. `read_at` is the database's clock, epoch seconds.
     """
 
     key: str
@@ -90,6 +137,7 @@ class DueOrder:
     send_alone: bool = False
     vendor_order_id: str | None = None
     waited_secs: float = 0.0
+    zeroed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +156,8 @@ class Judgement:
     """What became of a due order without a request. Applies only while its revision is still `revision`.
 
     `settle`: nothing is owed any more. `recheck_secs`: judged again then at the latest. `quarantine`: the reason.
+    `parked`: not sent at this revision, because of `hold`; then its document's `placed_at` (epoch seconds) and
+    `body_bytes` are kept.
     """
 
     key: str
@@ -118,13 +168,17 @@ class Judgement:
     recheck_secs: float = 0.0
     quarantine: str | None = None
     attempt: bool = False
+    parked: bool = False
+    placed_at: float | None = None
+    body_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One order of a request about to be made, with the document that is going to be sent (not compressed).
 
-    `take_over` names the order whose vendor id it takes.
+    `take_over` names the order whose vendor id it takes. `placed_at` is epoch seconds. `zero`: its total is 0;
+    `zeroes`: it was not before, and the void guard counts it.
     """
 
     key: str
@@ -133,6 +187,9 @@ class Outgoing:
     vendor_order_id: str
     body: bytes
     take_over: str | None = None
+    placed_at: float = 0.0
+    zero: bool = False
+    zeroes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +197,7 @@ class Settled:
     """What a request did to one order.
 
     `digest`: of the accepted document; for NOT_SENT the one that was stored before. `attempted_before`: whether it was
-    ever attempted before this request. `hold_secs`: not to be sent again sooner.
+    ever attempted before this request; `zeroed_before` likewise. `hold_secs`: not to be sent again sooner.
     """
 
     key: str
@@ -151,11 +208,15 @@ class Settled:
     hold_secs: float = 0.0
     reason: str | None = None
     detail: str | None = None
+    zeroed_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of one request. Its bytes count against the budget for `counts_secs` more seconds."""
+    """The end of one request. Its bytes count against the budget for `counts_secs` more seconds.
+
+    `zeroed` of its orders may have gone from a total to 0.
+    """
 
     request: int
     outcome: str
@@ -163,6 +224,7 @@ class Settlement:
     error: str | None
     counts_secs: float
     orders: tuple[Settled, ...]
+    zeroed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +237,32 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What was old and was removed: partitions of requests, operators' actions."""
+
+    request_partitions: int = 0
+    actions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """Orders that are not clean, by state, and for each lane the age of the oldest owed one."""
+    """Orders that are not clean and not parked, by state, and for each lane the age of the oldest owed one.
+
+    `holds`: the age in seconds of what the state knows to hold orders: waiting, gate, paused, halted; 0 where nothing.
+    """
 
     orders: Mapping[str, int]
     oldest_secs: Mapping[int, float]
+    holds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Orders parked for one reason, with the bytes of their documents and the age of the oldest of these holds."""
+
+    orders: int
+    size: int
+    oldest_secs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +293,8 @@ class DeliveryState(Protocol):
         """A new epoch if nobody holds an unexpired lease (by the database's clock), else None."""
         ...
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        """Extend the lease to `secs` from now."""
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        """Extend the lease to `secs` from now. One of which the state knows fewer renewals is lost: it went back."""
         ...
 
     async def release_lease(self, lease: Lease) -> None:
@@ -222,12 +305,16 @@ class DeliveryState(Protocol):
         """After a take-over: requests that nobody settled, their orders held meanwhile, and the byte ledger."""
         ...
 
+    async def era(self) -> Era:
+        """The present era. A new one begins, and every lease ends, where the server is another one than before."""
+        ...
+
     async def standing(self, destination: int) -> Standing:
         """What is remembered of the destination."""
         ...
 
     async def save_standing(self, lease: Lease, standing: Standing) -> None:
-        """Remember all of it but `paused`, which is the operator's."""
+        """Remember all of it but `paused`, `registered_at` and `asked`, which are not the leader's to change."""
         ...
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
@@ -242,8 +329,8 @@ class DeliveryState(Protocol):
         """All rows of each order."""
         ...
 
-    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
-        """The rows with these (source, key), as far as there are any."""
+    async def rows_at(self, wanted: Collection[Wanted]) -> list[StoredRow]:
+        """The rows with these keys, or below these rows, as far as there are any; one asked for twice comes twice."""
         ...
 
     async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
@@ -302,6 +389,25 @@ class DeliveryState(Protocol):
         """The result of the newest reconcile, if there was one."""
         ...
 
+    async def release_parked(self, lease: Lease, hold: Hold, placed: Placed, limit: int) -> list[str]:
+        """Release the `limit` oldest orders that are parked as `hold` and were placed then; their keys, oldest first.
+
+        They are due in that order. Of the backfill it is remembered how far it was released, where `placed` is what
+        was asked for.
+        """
+        ...
+
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:
+        """Remove some of the requests and operators' actions that are older than that; the others go the next times.
+
+        Requests that nobody settled, or whose bytes count, stay.
+        """
+        ...
+
     async def counts(self, destination: int) -> Counts:
-        """For the metrics; reads no clean order."""
+        """For the metrics; reads neither clean nor parked orders."""
+        ...
+
+    async def parked(self, destination: int) -> Mapping[Hold, Parked]:
+        """What is parked, by reason; reads its index alone."""
         ...

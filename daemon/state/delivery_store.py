@@ -7,8 +7,9 @@ first_change and first_commit (see `reserve` and `settle`) and raises the revisi
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,24 +17,30 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from daemon.errors import DestinationError, LeaseLost, Superseded
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.settings import Postgres
 from daemon.state.database import AsyncCursor, Row, async_transaction, exact_json
 from daemon.state.delivery_records import (
+    Asked,
     Counts,
     Drift,
     DueOrder,
     Freshness,
+    Gone,
+    Hold,
     Holder,
     Judgement,
     Lease,
     LedgerEntry,
     OpenRequest,
     Outgoing,
+    Parked,
+    Placed,
     Settlement,
     Standing,
     array_bytes,
 )
+from daemon.state.era import Era, Server, carried_out_async, following, server_of_async, tell
 from daemon.state.queries import queries
 
 _SQL = queries("delivery.sql")
@@ -45,6 +52,8 @@ class PostgresDeliveryStore:
     def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]], settings: Postgres) -> None:
         self._pool = pool
         self._settings = settings
+        self._server: Server | None = None
+        self._connections = 0
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncCursor]:
@@ -90,9 +99,11 @@ class PostgresDeliveryStore:
         rows = await self._all("take_lease", destination=destination, holder=holder, secs=secs)
         return Lease(destination, int(rows[0][0]), holder) if rows else None
 
-    async def renew_lease(self, lease: Lease, secs: float) -> None:
-        if not await self._all("renew_lease", **_lease(lease), secs=secs):
+    async def renew_lease(self, lease: Lease, secs: float) -> Lease:
+        rows = await self._all("renew_lease", **_lease(lease), secs=secs)
+        if not rows:
             raise LeaseLost(f"another process delivers to destination {lease.destination} now")
+        return replace(lease, renewals=int(rows[0][0]))
 
     async def release_lease(self, lease: Lease) -> None:
         async with self._transaction() as cursor:
@@ -103,12 +114,24 @@ class PostgresDeliveryStore:
         async with self._led(lease) as cursor:
             await cursor.execute(_SQL["hold_inherited"], {**destination, "hold_secs": hold_secs})
             await cursor.execute(_SQL["open_requests"], destination)
-            requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3])) for row in await cursor.fetchall()]
+            requests = [OpenRequest(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in await cursor.fetchall()]
             await cursor.execute(_SQL["ledger"], destination)
             return requests, [LedgerEntry(*row) for row in await cursor.fetchall()]
 
+    async def era(self) -> Era:
+        connections = self._pool.get_stats().get("connections_num", 0)
+        if self._server is None or connections != self._connections:
+            # A server that was restored or took over is met by new connections.
+            self._server, self._connections = await server_of_async(self._pool, self._settings), connections
+        async with self._transaction() as cursor:
+            era = await carried_out_async(cursor, following(self._server))
+        tell(era)
+        return era
+
     async def standing(self, destination: int) -> Standing:
-        return Standing(*(await self._all("standing", destination=destination))[0])
+        [row] = await self._all("standing", destination=destination)
+        *known, since, until, reached = row
+        return replace(Standing(*known), asked=None if since is None else Asked(Placed(since, until), reached))
 
     async def save_standing(self, lease: Lease, standing: Standing) -> None:
         async with self._led(lease) as cursor:
@@ -138,9 +161,14 @@ class PostgresDeliveryStore:
             found[row[2]].append(_stored_row(row))
         return found
 
-    async def rows_at(self, wanted: Collection[tuple[str, str]]) -> list[StoredRow]:
-        sources, keys = [source for source, _ in wanted], [key for _, key in wanted]
-        return [_stored_row(row) for row in await self._all("rows_at", sources=sources, keys=keys)]
+    async def rows_at(self, wanted: Collection[Wanted]) -> list[StoredRow]:
+        found: list[StoredRow] = []
+        for below, statement in ((False, "rows_at"), (True, "rows_below")):
+            names = [name for name in wanted if name.below is below]
+            if names:
+                sources, keys = [name.source for name in names], [name.key for name in names]
+                found += [_stored_row(row) for row in await self._all(statement, sources=sources, keys=keys)]
+        return found
 
     async def last_documents(self, destination: int, keys: Collection[str]) -> dict[str, bytes]:
         rows = await self._all("last_documents", destination=destination, keys=list(keys))
@@ -183,6 +211,10 @@ class PostgresDeliveryStore:
                 "read_at": [order.read_at for order in going],
                 "vendor_ids": [order.vendor_order_id for order in going],
                 "bodies": [zlib.compress(order.body, 1) for order in going],
+                "placed_at": [order.placed_at for order in going],
+                "body_bytes": [len(order.body) for order in going],
+                "zeros": [order.zero for order in going],
+                "zeroed": sum(order.zeroes for order in going),
             }
             await cursor.execute(_SQL["write_request"], values)
             if await cursor.fetchone() is None:
@@ -204,6 +236,7 @@ class PostgresDeliveryStore:
             "status": settlement.status,
             "error": _storable(settlement.error),
             "counts_secs": settlement.counts_secs,
+            "zeroed": settlement.zeroed,
         }
         async with self._led(lease) as cursor:
             await cursor.execute(_SQL["settle_request"], request)
@@ -227,6 +260,7 @@ class PostgresDeliveryStore:
                     "hold_secs": [order.hold_secs for order in orders],
                     "reasons": [order.reason for order in orders],
                     "details": [_storable(order.detail) for order in orders],
+                    "zeroed_before": [order.zeroed_before for order in orders],
                 },
             )
             return [Freshness(row[0], row[2], row[3]) for row in await cursor.fetchall() if row[1] == "accepted"]
@@ -247,6 +281,9 @@ class PostgresDeliveryStore:
                     "recheck_secs": [one.recheck_secs for one in given],
                     "quarantines": [one.quarantine for one in given],
                     "attempts": [one.attempt for one in given],
+                    "parked": [one.parked for one in given],
+                    "placed_at": [one.placed_at for one in given],
+                    "body_bytes": [one.body_bytes for one in given],
                 },
             )
             return [row[0] for row in await cursor.fetchall()]
@@ -279,17 +316,49 @@ class PostgresDeliveryStore:
             return Drift({"missing": missing, "extra": extra, "different": different}, at)
         return None
 
+    async def release_parked(self, lease: Lease, hold: Hold, placed: Placed, limit: int) -> list[str]:
+        page = {
+            "destination": lease.destination,
+            "hold": hold.value,
+            "since": placed.since,
+            "until": placed.until,
+            "limit": limit,
+        }
+        async with self._led(lease) as cursor:
+            await cursor.execute(_SQL["release_parked"], page)
+            released = sorted(await cursor.fetchall())
+            if released and hold is Hold.BACKFILL:
+                await cursor.execute(_SQL["remember_reached"], {**page, "reached": released[-1][2]})
+            return [row[1] for row in released]
+
+    async def let_go(self, request_keep_secs: float, action_keep_secs: float) -> Gone:
+        [(partitions,)] = await self._all("drop_old_requests", keep_secs=request_keep_secs)
+        async with self._transaction() as cursor:
+            await cursor.execute(_SQL["purge_actions"], {"keep_secs": action_keep_secs})
+            return Gone(int(partitions), cursor.rowcount)
+
     async def counts(self, destination: int) -> Counts:
         orders = dict.fromkeys(("owed_live", "owed_backfill", "in_flight", "quarantined", "waiting"), 0)
         oldest: dict[int, float] = {}
-        for lane, in_flight, quarantined, waiting, owed, age in await self._all("counts", destination=destination):
+        waits = 0.0
+        for lane, in_flight, quarantined, waiting, owed, age, waited in await self._all(
+            "counts", destination=destination
+        ):
             orders["in_flight"] += in_flight
             orders["quarantined"] += quarantined
             orders["waiting"] += waiting
             orders["owed_backfill" if lane else "owed_live"] += owed
             oldest[lane] = max(age or 0.0, 0.0)
+            waits = max(waits, waited or 0.0)
         [(orders["held"],)] = await self._all("count_held", destination=destination)
-        return Counts(orders, oldest)
+        [(orders["lost"],)] = await self._all("lost", destination=destination)
+        [ages] = await self._all("hold_ages", destination=destination)
+        named = zip(("paused", "halted", "gate"), ages, strict=True)
+        return Counts(orders, oldest, {"waiting": waits, **{name: max(age or 0.0, 0.0) for name, age in named}})
+
+    async def parked(self, destination: int) -> Mapping[Hold, Parked]:
+        rows = await self._all("parked", destination=destination)
+        return {Hold(hold): Parked(orders, size, max(age or 0.0, 0.0)) for hold, orders, size, age in rows}
 
 
 def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tuple[str, str, str]]) -> None:
@@ -308,12 +377,17 @@ def check_identity(name: str, base_url: str, client_id: str, known: Sequence[tup
 
 
 def _lease(lease: Lease) -> dict[str, Any]:
-    return {"destination": lease.destination, "epoch": lease.epoch, "holder": lease.holder}
+    return {
+        "destination": lease.destination,
+        "epoch": lease.epoch,
+        "holder": lease.holder,
+        "renewals": lease.renewals,
+    }
 
 
 def _stored_row(row: Row) -> StoredRow:
-    source, key, root, columns, unknown, deleted, first_seen = row
-    return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen)
+    source, key, root, columns, unknown, deleted, first_seen, parent = row
+    return StoredRow(source, key, root, exact_json(columns), frozenset(unknown or ()), deleted, first_seen, parent)
 
 
 def _storable(text: str | None) -> str | None:

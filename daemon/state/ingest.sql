@@ -238,9 +238,9 @@ returning n.source, n.key, n.root, n.deleted
 -- Rows that hang below another owned row take its root, once that is known.
 update source_row c
 set root = p.root, moved_from = c.root
-from unnest(%(source)b::smallint[], %(key)b::text[], %(owner)b::smallint[]) as s (source, key, owner)
-join source_row k on k.source = s.source and k.key = s.key
-join source_row p on p.source = s.owner and p.key = k.parent
+from unnest(%(source)b::smallint[], %(key)b::text[], %(owner)b::smallint[], %(prefix)b::text[]) as s (source, key, owner, prefix)
+join source_row k on k.source = s.source and k.key = s.key and starts_with(k.parent, s.prefix)
+join source_row p on p.source = s.owner and p.key = substr(k.parent, length(s.prefix) + 1)
 where c.source = s.source and c.key = s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
 
@@ -248,10 +248,17 @@ returning c.source, c.key, c.root, c.moved_from
 -- Rows that waited for one of these parents, or moved with it.
 update source_row c
 set root = p.root, moved_from = c.root
-from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[]) as s (child, source, key)
+from unnest(%(child)b::smallint[], %(source)b::smallint[], %(key)b::text[], %(prefix)b::text[]) as s (child, source, key, prefix)
 join source_row p on p.source = s.source and p.key = s.key
-where c.source = s.child and c.parent = s.key and p.root is not null and c.root is distinct from p.root
+where c.source = s.child and c.parent = s.prefix || s.key and p.root is not null and c.root is distinct from p.root
 returning c.source, c.key, c.root, c.moved_from
+
+-- name: parents
+-- What these rows hang below.
+select r.source, r.key, r.parent
+from unnest(%(source)b::smallint[], %(key)b::text[]) as s (source, key)
+join source_row r on r.source = s.source and r.key = s.key
+where r.parent is not null
 
 -- name: rows_to_relink
 select key, columns::text, deleted from source_row where source = %(source)s and key > %(after)s order by key limit %(limit)s
@@ -285,19 +292,21 @@ select source, key from source_row where refs && %(hashes)b::bigint[] and root i
 -- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
 -- `mass` orders at once (a product renamed) are backfill: they must not crowd out the orders that changed themselves.
 with t as (select clock_timestamp() as now),
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
 found as (
     select distinct root from source_row
     where refs && %(hashes)b::bigint[] and root is not null and root <> all(%(touched)b::text[])
 ),
 size as (select count(*) > %(mass)s as is_mass from found)
 insert into order_sync as o
-    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
-select d, found.root, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
+    (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
+select d, found.root, e.era, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
        case when size.is_mass then null else to_timestamp(%(committed)s::bigint / 1000.0) end,
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, size, found, unnest(%(destinations)b::smallint[]) as d
+from t, e, size, found, unnest(%(destinations)b::smallint[]) as d
 order by d, found.root
 on conflict (destination, order_key) do update set
+    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
     lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
@@ -308,15 +317,18 @@ on conflict (destination, order_key) do update set
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
-with t as (select clock_timestamp() as now)
+-- What becomes owed while Kafka is read again counts as of the era before: it may have been sent in the lost future.
+with t as (select clock_timestamp() as now),
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1)
 insert into order_sync as o
-    (destination, order_key, lane, revision, first_change, last_change, first_commit, due_at)
-select d, s.order_key, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
+    (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
+select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
+from t, e, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
      unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set
+    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
     lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
@@ -327,16 +339,17 @@ on conflict (destination, order_key) do update set
 
 -- name: keep_rejects
 insert into rejected_message
-    (topic, topic_id, partition, "offset", message_ms, source, row_key, reason, detail, key, value, headers)
+    (topic, topic_id, partition, "offset", message_ms, source, row_key, reason, detail, key, value, headers, digest)
 values (%(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(message_ms)s, %(source)s, %(row_key)s, %(reason)s, %(detail)s,
-        %(key)s, %(value)s, %(headers)s)
+        %(key)s, %(value)s, %(headers)s, %(digest)s)
 on conflict (topic, topic_id, partition, "offset") do update set
-    reason = excluded.reason, detail = excluded.detail, resolved_at = null
+    reason = excluded.reason, detail = excluded.detail, key = excluded.key, value = excluded.value,
+    headers = excluded.headers, digest = excluded.digest, resolved_at = null
 
 -- name: move_positions
 -- Conditional on the value this consumer started from: a zombie's whole transaction fails here.
 update kafka_position p
-set next_offset = s.next, folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
+set next_offset = s.next, furthest = greatest(p.furthest, p.next_offset, s.next), folded = p.folded + s.folded, stale = p.stale + s.stale, skipped = p.skipped + s.skipped,
     rejected = p.rejected + s.rejected, moved_at = clock_timestamp(), halted = null, halted_at = null,
     target = case when s.next < p.target then p.target end,
     target_since = case when s.next < p.target then p.target_since end,
@@ -374,8 +387,15 @@ select id, name from destination where name = any(%(names)s::text[])
 select r.id, r.topic, r.topic_id, r.partition, r."offset", r.message_ms, r.key, r.value, r.headers, o.id
 from rejected_message r
 join origin o on o.topic = r.topic and o.topic_id = r.topic_id and o.partition = r.partition
-where r.resolved_at is null and r.id > %(after)s and (%(ids)s::bigint[] is null or r.id = any(%(ids)s::bigint[]))
+where r.resolved_at is null and r.digest is null and r.id > %(after)s and (%(ids)s::bigint[] is null or r.id = any(%(ids)s::bigint[]))
 order by r.id limit %(limit)s
+
+-- name: resolve_digests
+-- Of rejects whose bytes were not kept: those whose row was read again since.
+update rejected_message r set resolved_at = clock_timestamp()
+from source_row s
+where r.resolved_at is null and r.digest is not null and s.source = r.source and s.key = r.row_key
+  and s.unknown is distinct from '{*}' and (%(ids)s::bigint[] is null or r.id = any(%(ids)s::bigint[]))
 
 -- name: resolve_rejects
 update rejected_message set resolved_at = clock_timestamp() where id = any(%(ids)s::bigint[])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
@@ -17,13 +19,18 @@ import psycopg
 from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, place, row_hash
-from daemon.mapping.structure import Structure
+from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
+from daemon.state import era as eras
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
+from daemon.state.era import Era, Mirrored, Server, signature
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
 _SQL = queries("ingest.sql")
+
+SNAPSHOT_READ = "r"
+"""The op of a row that is told again, changed or not."""
 
 MASS_CHANGE = 100
 """Changed look-ups that touch more orders than this in one batch (a product renamed) are backfill: they must not crowd
@@ -64,11 +71,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction folds: rounds of staged rows, rejects with their topic id, and the positions to move."""
+    """What one transaction folds: rounds of staged rows, rejects with their topic id, and the positions to move.
+
+    `replay`: what is read here may have been read before, and sent, in a future that was lost. Every order that it
+    touches is due then, whatever comes out in the end; its changes are not coalesced.
+    """
 
     rounds: Sequence[Sequence[StagedRow]]
     rejects: Sequence[tuple[str, Reject]]
     moves: Sequence[Move]
+    replay: bool = False
 
 
 @dataclass(slots=True)
@@ -114,6 +126,18 @@ class IngestStore(Protocol):
 
     def gate(self) -> int:
         """How many partitions hold delivery."""
+
+    def era(self) -> Era:
+        """The present era. A new one begins where the server is another one than this state was on."""
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        """The present era. A new one begins where the group has read what this state knows nothing of.
+
+        `mirrored` was asked for before the positions of this state were last read, so that none is ahead by itself.
+        """
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        """Note that all until these ends is read again in the present era, unless that is noted already."""
 
     def fold(self, batch: Batch) -> FoldResult:
         """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
@@ -194,14 +218,17 @@ class PostgresIngestStore:
         self._debounce = debounce
         self._mapping_version = mapping_version
         self._connection: psycopg.Connection[Row] | None = None
+        self._server: Server | None = None
         self._lineages: dict[str, int] = {}
         self._sources: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._destinations: list[int] = []
         self._structure: Structure | None = None
+        self._hashed: frozenset[str] = frozenset()
         self._followed: frozenset[str] = frozenset()
-        self._owners: dict[str, str] = {}
-        self._children: dict[str, list[str]] = {}
+        self._below: dict[str, list[Step]] = {}
+        self._above: dict[str, list[Step]] = {}
+        self._shared_above: dict[str, list[Step]] = {}
 
     @classmethod
     def under(cls, settings: Settings, mapping_version: str) -> Self:
@@ -213,15 +240,14 @@ class PostgresIngestStore:
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
         """Learn the numbers of sources and destinations; the destinations must be registered already."""
         self._structure = structure
+        self._hashed = frozenset(source.name for source in structure.sources.values() if source.hashed)
         self._followed = frozenset(link.target for source in structure.sources.values() for link in source.refs)
-        self._owners = {
-            source.name: source.owner.target
-            for source in structure.sources.values()
-            if source.owner is not None and source.owner.target != structure.root
-        }
-        self._children = {}
-        for child, owner in self._owners.items():
-            self._children.setdefault(owner, []).append(child)
+        self._below, self._above, self._shared_above = {}, {}, {}
+        for step in structure.steps(shared=False):
+            self._above.setdefault(step.child, []).append(step)
+            self._below.setdefault(step.above, []).append(step)
+        for step in structure.steps(shared=True):
+            self._shared_above.setdefault(step.child, []).append(step)
         with self._transaction() as cursor:
             cursor.execute(_SQL["register_sources"], {"names": sorted(structure.sources)})
             cursor.execute(_SQL["read_sources"])
@@ -268,9 +294,46 @@ class PostgresIngestStore:
 
     def gate(self) -> int:
         with self._transaction() as cursor:
+            cursor.execute(eras.SQL["end_replay"])
             cursor.execute(_SQL["gate"])
             [(count,)] = cursor.fetchall()
             return int(count)
+
+    def era(self) -> Era:
+        return self._carried_out(eras.following(self._asked_server()))
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        server, present = self._asked_server(), self.era()
+        ours = {asked: one.by == signature(present, asked.topic_id) for asked, one in mirrored.items()}
+        # What is another's says nothing of this state; one that does not say whose it is may.
+        counts = [asked for asked, one in mirrored.items() if ours[asked] or not one.by]
+        with self._transaction() as cursor:
+            known = self._known(cursor, counts)
+        parameters = {
+            **_partition_arrays(known),
+            "mirrored": [mirrored[asked].offset for asked in counts],
+            "ours": [ours[asked] for asked in counts],
+        }
+        return self._carried_out(eras.going_ahead(parameters, server))
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        with self._transaction() as cursor:
+            arrays = _partition_arrays(self._known(cursor, list(ends)))
+            cursor.execute(_SQL["register_origins"], arrays)
+        return self._carried_out(eras.replaying({**arrays, "targets": list(ends.values())}))
+
+    def _carried_out(self, steps: eras.Steps) -> Era:
+        with self._transaction() as cursor:
+            found = eras.carried_out(cursor, steps)
+        eras.tell(found)
+        return found
+
+    def _asked_server(self) -> Server:
+        """Asked once on each connection: a server that was restored or took over is met by a new one."""
+        connection = self._connected()
+        if self._server is None:
+            self._server = eras.server_of(connection, self._settings)
+        return self._server
 
     def _known(self, cursor: Cursor, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
         """The partitions with the newest known topic id where the broker tells none."""
@@ -309,7 +372,9 @@ class PostgresIngestStore:
         result = FoldResult()
         with self._transaction() as cursor:
             self._expect(cursor, batch.moves)
-            self._apply(cursor, batch.rounds, result)
+            # What is read again goes round by round: each order that a row passed by is touched, as it was before.
+            for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
+                self._apply(cursor, rounds, result, replay=batch.replay)
             self._keep(cursor, batch.rejects)
             self._move(cursor, batch.moves, result)
         return result
@@ -322,6 +387,7 @@ class PostgresIngestStore:
         of the resolved ones; one that a later change has overtaken is stale.
         """
         with self._transaction() as cursor:
+            cursor.execute(_SQL["resolve_digests"], {"ids": ids and list(ids)})
             cursor.execute(_SQL["rejects_to_retry"], {"after": after, "ids": ids and list(ids), "limit": limit})
             page = [(row[0], row[9], _message(row)) for row in cursor.fetchall()]
         result = FoldResult()
@@ -352,13 +418,19 @@ class PostgresIngestStore:
             )
 
     def _apply(
-        self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]], result: FoldResult, *, late: bool = False
+        self,
+        cursor: Cursor,
+        rounds: Sequence[Sequence[StagedRow]],
+        result: FoldResult,
+        *,
+        late: bool = False,
+        replay: bool = False,
     ) -> None:
         """Steps 2 to 5 of `fold`. `late`: what is folded takes no row into a newer generation."""
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
-            applied = self._upsert(cursor, rows, touched, changed, result, late=late)
+            applied = self._upsert(cursor, rows, touched, changed, result, late=late, replay=replay)
             if halves := [
                 row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
             ]:
@@ -372,7 +444,7 @@ class PostgresIngestStore:
             self._mark(cursor, touched)
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
-        result.orders = len(touched)
+        result.orders += len(touched)
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
         """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
@@ -380,14 +452,16 @@ class PostgresIngestStore:
         Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
         """
         assert self._structure is not None  # noqa: S101 - opened before
-        declared, root, touched = self._structure.sources[source], self._structure.root, _Touched()
+        declared, touched = self._structure.sources[source], _Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
             page = cursor.fetchall()
             placed = [
-                (key, *place(declared, root, key, exact_json(columns))) for key, columns, deleted in page if not deleted
+                (key, *place(self._structure, declared, key, exact_json(columns)))
+                for key, columns, deleted in page
+                if not deleted
             ]
             cursor.execute(
                 _SQL["relink_rows"],
@@ -457,6 +531,7 @@ class PostgresIngestStore:
     def _connected(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = connect(self._settings)
+            self._server = None
         return self._connection
 
     def _learn_lineages(self, rounds: Sequence[Sequence[StagedRow]]) -> None:
@@ -489,9 +564,12 @@ class PostgresIngestStore:
         result: FoldResult,
         *,
         late: bool,
+        replay: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
         ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
+        hanging = [(row.source, row.key) for row in ordered if row.source in self._shared_above]
+        before = self._shared_parents(cursor, hanging)
         cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered), "late": late})
         staged = {(row.source, row.key): row for row in ordered}
         applied = []
@@ -500,14 +578,40 @@ class PostgresIngestStore:
             row = staged.pop(name)
             applied.append(row)
             result.folded.update((row.mark.origin, op) for op in row.ops)
-            if has_changed:
+            if has_changed or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
                 changed[name] = row
                 lane = Lane.BACKFILL if row.backfill else Lane.LIVE
                 touched.add(root, lane, row.first_commit_ms)
                 touched.add(moved_from, lane, row.first_commit_ms)
         for row in staged.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
+        # A shared row that other shared rows gain or lose counts as changed itself.
+        moved = [name for name in hanging if name in changed]
+        for parents in (before, self._shared_parents(cursor, moved)):
+            for name in moved:
+                for above in parents.get(name, ()):
+                    changed.setdefault(above, changed[name])
         return applied
+
+    def _shared_parents(
+        self, cursor: Cursor, names: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """The shared rows that these hang below, as they are stored now."""
+        if not names:
+            return {}
+        cursor.execute(
+            _SQL["parents"],
+            {"source": [self._sources[source] for source, _ in names], "key": [key for _, key in names]},
+        )
+        found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for number, key, parent in cursor.fetchall():
+            source = self._names[number]
+            found[source, key] = [
+                (step.above, parent.removeprefix(step.prefix))
+                for step in self._shared_above[source]
+                if parent.startswith(step.prefix)
+            ]
+        return found
 
     def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
         return {
@@ -569,25 +673,27 @@ class PostgresIngestStore:
         self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        waiting = [name for name in changed if name[0] in self._owners]
-        parents: list[tuple[str, str]] = [name for name in changed if name[0] in self._children]
+        waiting = [(name, step) for name in changed for step in self._above.get(name[0], ())]
+        parents: list[tuple[str, str]] = [name for name in changed if name[0] in self._below]
         if waiting:
             cursor.execute(
                 _SQL["resolve_roots"],
                 {
-                    "source": [self._sources[source] for source, _ in waiting],
-                    "key": [key for _, key in waiting],
-                    "owner": [self._sources[self._owners[source]] for source, _ in waiting],
+                    "source": [self._sources[source] for (source, _), _ in waiting],
+                    "key": [key for (_, key), _ in waiting],
+                    "owner": [self._sources[step.above] for _, step in waiting],
+                    "prefix": [step.prefix for _, step in waiting],
                 },
             )
             parents += self._moved(cursor, touched, lane, committed)
-        while pairs := [(child, source, key) for source, key in parents for child in self._children.get(source, ())]:
+        while pairs := [(step, key) for source, key in parents for step in self._below.get(source, ())]:
             cursor.execute(
                 _SQL["resolve_children"],
                 {
-                    "child": [self._sources[child] for child, _, _ in pairs],
-                    "source": [self._sources[source] for _, source, _ in pairs],
-                    "key": [key for _, _, key in pairs],
+                    "child": [self._sources[step.child] for step, _ in pairs],
+                    "source": [self._sources[step.above] for step, _ in pairs],
+                    "key": [key for _, key in pairs],
+                    "prefix": [step.prefix for step, _ in pairs],
                 },
             )
             parents = self._moved(cursor, touched, lane, committed)
@@ -606,17 +712,23 @@ class PostgresIngestStore:
 
         The orders never come here: a country may be looked up by all of them.
         """
-        triggers = [name for name in changed if name[0] in self._followed]
-        if not triggers or not self._destinations:
+        new = {name for name in changed if name[0] in self._followed or name[0] in self._shared_above}
+        if not new or not self._destinations:
             return
         cursor.execute(_SQL["no_full_scan"])
-        hashes = {row_hash(source, key) for source, key in triggers}
-        new = hashes
+        seen: set[tuple[str, str]] = set()
         while new:
-            cursor.execute(_SQL["shared_that_look_up"], {"hashes": sorted(new)})
-            above = ((self._names[number], key) for number, key in cursor.fetchall())
-            new = {row_hash(source, key) for source, key in above if source in self._followed} - hashes
-            hashes |= new
+            seen |= new
+            found = set(
+                chain.from_iterable(
+                    self._shared_parents(cursor, [n for n in new if n[0] in self._shared_above]).values()
+                )
+            )
+            if followed := [row_hash(*name) for name in new if name[0] in self._followed]:
+                cursor.execute(_SQL["shared_that_look_up"], {"hashes": sorted(followed)})
+                found |= {(self._names[number], key) for number, key in cursor.fetchall()}
+            new = found - seen
+        hashes = {row_hash(*name) for name in seen if name[0] in self._followed}
         cursor.execute(
             _SQL["mark_orders_that_look_up"],
             {
@@ -655,6 +767,12 @@ class PostgresIngestStore:
         headers = [
             [name, None if value is None else base64.b64encode(value).decode()] for name, value in message.headers or ()
         ]
+        raw = {
+            "key": message.key,
+            "value": message.value,
+            "headers": orjson.dumps(headers).decode(),
+            "digest": None,
+        }
         return {
             "topic": message.topic,
             "topic_id": topic_id,
@@ -665,9 +783,7 @@ class PostgresIngestStore:
             "row_key": reject.key,
             "reason": str(reject.reason),
             "detail": reject.detail,
-            "key": message.key,
-            "value": message.value,
-            "headers": orjson.dumps(headers).decode(),
+            **(_digest_of(message) if reject.source in self._hashed else raw),
         }
 
     def _move(self, cursor: Cursor, moves: Sequence[Move], result: FoldResult) -> None:
@@ -708,6 +824,12 @@ def _message(row: Row) -> Message:
     _, topic, _, partition, offset, message_ms, key, value, headers, _ = row
     decoded = [(name, None if text is None else base64.b64decode(text)) for name, text in headers or ()]
     return Message(topic, partition, offset, message_ms, key, value, decoded)
+
+
+def _digest_of(message: Message) -> dict[str, Any]:
+    """What is kept of a message that may hold what must not rest here in plain: its bytes are still in Kafka."""
+    digest = hashlib.sha256(message.value or b"").digest()
+    return {"key": None, "value": None, "headers": None, "digest": digest}
 
 
 def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:

@@ -14,8 +14,9 @@ from typing import TypeAlias
 from daemon.errors import PositionsMoved
 from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
-from daemon.mapping.structure import Structure
-from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, TopicPartition
+from daemon.mapping.structure import Step, Structure
+from daemon.state.era import Era, Mirrored, signature
+from daemon.state.ingest_store import MASS_CHANGE, SNAPSHOT_READ, Batch, FoldResult, Position, TopicPartition
 from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
 
@@ -38,18 +39,24 @@ class MemoryIngestStore:
         """By source; a rebuild raises them. Sources that are not in here are in generation 0."""
         self.halted: dict[int, str] = {}
         self._next: dict[int, int] = {}
+        self.furthest: dict[int, int] = {}
+        """By origin, the highest next offset that was ever stood at."""
+        self._era, self._targeted, self._replaying = 0, True, False
         self._targets: dict[int, int] = {}
         self._mark = mark
-        self._owners: dict[str, str] = {}
-        self._children: dict[str, list[str]] = {}
+        self._above: dict[str, list[Step]] = {}
+        self._below: dict[str, list[Step]] = {}
+        self._shared_above: dict[str, list[Step]] = {}
         self._followed: set[str] = set()
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:  # noqa: ARG002 - they are `mark`'s affair
-        self._owners = {name: source.owner.target for name, source in structure.sources.items() if source.owner}
         self._followed = {link.target for source in structure.sources.values() for link in source.refs}
-        self._children = {}
-        for child, owner in self._owners.items():
-            self._children.setdefault(owner, []).append(child)
+        self._above, self._below, self._shared_above = {}, {}, {}
+        for step in structure.steps(shared=False):
+            self._above.setdefault(step.child, []).append(step)
+            self._below.setdefault(step.above, []).append(step)
+        for step in structure.steps(shared=True):
+            self._shared_above.setdefault(step.child, []).append(step)
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
         found = {}
@@ -80,6 +87,7 @@ class MemoryIngestStore:
         """What an operator does: go on from here, whatever the topic's incarnation."""
         origin = self._positions.setdefault(partition, Position(len(self._positions) + 1, -1)).origin
         self._next[origin] = next_offset
+        self.furthest[origin] = max(self.furthest.get(origin, -1), next_offset)
         self._targets.pop(origin, None)
         self.halted.pop(origin, None)
 
@@ -108,6 +116,31 @@ class MemoryIngestStore:
     def gate(self) -> int:
         return len(self._targets.keys() - self.halted.keys())
 
+    def era(self) -> Era:
+        self._replaying = self._replaying and not (self._targeted and not self._targets)
+        return Era(self._era, "memory", 0.0, "", self._targeted, self._replaying)
+
+    def follow_mirror(self, mirrored: Mapping[TopicPartition, Mirrored]) -> Era:
+        present, ahead = self.era(), False
+        for asked, one in mirrored.items():
+            ours = one.by == signature(present, asked.topic_id)
+            for position in self.positions([asked]).values() if ours or not one.by else ():
+                furthest = self.furthest.get(position.origin, -1)
+                ahead = ahead or (one.offset > furthest and (ours or furthest >= 0))
+                self.furthest[position.origin] = max(furthest, one.offset)
+        if ahead and self._targeted:
+            self._era += 1
+            self._targeted, self._replaying = False, True
+        return self.era()
+
+    def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
+        if not self._targeted:
+            self._targeted = True
+            for partition, position in self.positions(ends).items():
+                if position.next_offset < ends[partition]:
+                    self._targets[position.origin] = max(self._targets.get(position.origin, -1), ends[partition])
+        return self.era()
+
     def fold(self, batch: Batch) -> FoldResult:
         for move in batch.moves:
             if self._next.get(move.origin) != move.expected:
@@ -115,10 +148,21 @@ class MemoryIngestStore:
                     f"origin {move.origin}: expected {move.expected}, not {self._next.get(move.origin)}"
                 )
         result = FoldResult()
+        for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
+            self._apply(rounds, result, replay=batch.replay)
+        self.rejects += batch.rejects
+        self._next.update({move.origin: move.next for move in batch.moves})
+        for move in batch.moves:
+            self.furthest[move.origin] = max(self.furthest.get(move.origin, -1), move.next)
+        self.halted = {o: why for o, why in self.halted.items() if o not in {move.origin for move in batch.moves}}
+        self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
+        return result
+
+    def _apply(self, rounds: Sequence[Sequence[StagedRow]], result: FoldResult, *, replay: bool) -> None:
         touched: _Touched = {}
         changed: dict[Name, StagedRow] = {}
-        for rows in batch.rounds:
-            applied = [row for row in rows if self._upsert(row, result, touched, changed)]
+        for rows in rounds:
+            applied = [row for row in rows if self._upsert(row, result, touched, changed, replay=replay)]
             for row in applied:
                 if row.old_key is not None:
                     self._take_over((row.source, row.key), row.old_key)
@@ -133,12 +177,7 @@ class MemoryIngestStore:
         for order, touches in touched.items():
             commits = [commit for _, commit in touches if commit is not None]
             self._mark(order, min(lane for lane, _ in touches), min(commits, default=None))
-        self.rejects += batch.rejects
-        self._next.update({move.origin: move.next for move in batch.moves})
-        self.halted = {o: why for o, why in self.halted.items() if o not in {move.origin for move in batch.moves}}
-        self._targets = {origin: target for origin, target in self._targets.items() if self._next[origin] < target}
-        result.orders = len(touched)
-        return result
+        result.orders += len(touched)
 
     def recent_rejects(self, window: timedelta) -> dict[str, int]:  # noqa: ARG002 - all of them are recent
         counts: dict[str, int] = {}
@@ -155,7 +194,15 @@ class MemoryIngestStore:
     def close(self) -> None:
         pass
 
-    def _upsert(self, row: StagedRow, result: FoldResult, touched: _Touched, changed: dict[Name, StagedRow]) -> bool:
+    def _upsert(
+        self,
+        row: StagedRow,
+        result: FoldResult,
+        touched: _Touched,
+        changed: dict[Name, StagedRow],
+        *,
+        replay: bool = False,
+    ) -> bool:
         """Whether the row was not stale."""
         name = (row.source, row.key)
         stored = self.rows.get(name)
@@ -173,8 +220,11 @@ class MemoryIngestStore:
             new.root,
             new.parent,
         )
-        if not same:
+        if not same or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
             changed[name] = row
+            for version in (stored, new):
+                for above in self._hangs_below(name[0], version, self._shared_above):
+                    changed.setdefault(above, row)
             for root in {new.root, stored.root if stored else None} - {None}:
                 _touch(touched, root, [row])
         return True
@@ -202,34 +252,46 @@ class MemoryIngestStore:
 
     def _resolve(self, changed: Mapping[Name, StagedRow], touched: _Touched) -> None:
         """Give changed rows below other owned rows their root, and theirs below them, until nothing moves any more."""
-        moving: Iterable[Name] = [*changed, *(below for name in changed for below in self._below(name))]
+        moving: Iterable[Name] = [*changed, *(below for name in changed for below in self._children(name))]
         while moving:
             moved = [name for name in moving if self._follows(name, changed, touched)]
-            moving = [below for name in moved for below in self._below(name)]
+            moving = [below for name in moved for below in self._children(name)]
 
-    def _below(self, name: Name) -> list[Name]:
-        return [row for child in self._children.get(name[0], ()) for row in self.rows.below(child, name[1])]
+    def _children(self, name: Name) -> list[Name]:
+        steps = self._below.get(name[0], ())
+        return [row for step in steps for row in self.rows.below(step.child, step.prefix + name[1])]
+
+    @staticmethod
+    def _hangs_below(source: str, row: MemoryRow | None, steps: Mapping[str, Sequence[Step]]) -> list[Name]:
+        """The rows that a row may hang below, by steps from its source."""
+        parent = row.parent if row is not None else None
+        if parent is None:
+            return []
+        return [(s.above, parent.removeprefix(s.prefix)) for s in steps.get(source, ()) if parent.startswith(s.prefix)]
 
     def _follows(self, name: Name, changed: Mapping[Name, StagedRow], touched: _Touched) -> bool:
         """Whether the row took over another root from the row that it hangs below."""
-        row = self.rows[name]
-        above = self.rows.get((self._owners[name[0]], row.parent)) if row.parent is not None else None
-        if above is None or above.root in (None, row.root):
-            return False
-        self.rows.put(name, replace(row, root=above.root))
-        for root in (row.root, above.root):
-            _touch(touched, root, changed.values())
-        return True
+        row = self.rows.get(name)
+        for above in self._hangs_below(name[0], row, self._above):
+            root = self.rows[above].root if above in self.rows else None
+            if row is not None and root not in (None, row.root):
+                self.rows.put(name, replace(row, root=root))
+                for one in (row.root, root):
+                    _touch(touched, one, changed.values())
+                return True
+        return False
 
     def _refresh(self, changed: Iterable[Name], lane: Lane, touched: _Touched) -> None:
-        hashes = {row_hash(*name) for name in changed if name[0] in self._followed}
+        new = set(changed)
         roots: dict[str, None] = {}
-        seen: set[int] = set()
-        while hashes - seen:
-            new, seen = hashes - seen, seen | hashes
-            found = self.rows.that_look_up(sorted(new))
+        seen: set[Name] = set()
+        while new:
+            seen |= new
+            found = self.rows.that_look_up(sorted(row_hash(*name) for name in new if name[0] in self._followed))
             roots |= {root: None for name in found if (root := self.rows[name].root) is not None}
-            hashes = {row_hash(*name) for name in found if name[0] in self._followed}
+            shared = {name for name in found if self.rows[name].root is None}
+            above = (self._hangs_below(name[0], self.rows.get(name), self._shared_above) for name in new)
+            new = shared.union(*above) - seen
         for root in roots:
             touched.setdefault(root, []).append((Lane.BACKFILL if len(roots) > MASS_CHANGE else lane, None))
 

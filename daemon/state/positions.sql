@@ -28,7 +28,7 @@ where o.topic = %(topic)s order by p.origin for update of p
 -- name: reset
 -- A null offset leaves the position where it is. A target that is reached by this holds delivery no longer.
 update kafka_position p
-set next_offset = coalesce(s.next, p.next_offset), read_at = clock_timestamp(), crossed = p.crossed or p.halted is not null,
+set next_offset = coalesce(s.next, p.next_offset), furthest = greatest(p.furthest, p.next_offset, s.next), read_at = clock_timestamp(), crossed = p.crossed or p.halted is not null,
     halted = null, halted_at = null,
     target = case when p.target > coalesce(s.next, p.next_offset) then p.target end,
     target_since = case when p.target > coalesce(s.next, p.next_offset) then p.target_since end,

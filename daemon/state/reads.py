@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import psycopg
 
 from daemon.errors import SchemaError
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.settings import Postgres
 from daemon.state.database import Cursor, connect, transaction
 from daemon.state.migrate import applied_migrations, check_schema, known_migrations
@@ -83,11 +83,15 @@ def rows_of_order(cursor: Cursor, order_key: str) -> list[StoredRow]:
     return [_stored(record) for record in records(cursor, "rows_of_order", root=order_key)]
 
 
-def rows_by_key(cursor: Cursor, wanted: Iterable[tuple[str, str]]) -> list[StoredRow]:
-    """The mirrored rows among these (source, key)."""
-    pairs = sorted(wanted)
-    sources, keys = [source for source, _ in pairs], [key for _, key in pairs]
-    return [_stored(record) for record in records(cursor, "rows_by_key", sources=sources, keys=keys)]
+def rows_at(cursor: Cursor, wanted: Iterable[Wanted]) -> list[StoredRow]:
+    """The mirrored rows with these keys, or below these rows."""
+    found: list[StoredRow] = []
+    names = sorted(wanted)
+    for below, statement in ((False, "rows_by_key"), (True, "rows_below")):
+        sources, keys = ([name[part] for name in names if name.below is below] for part in (0, 1))
+        if keys:
+            found += [_stored(record) for record in records(cursor, statement, sources=sources, keys=keys)]
+    return found
 
 
 def mirror(settings: Postgres, source: str, key: str | None, limit: int | None) -> Iterator[str]:
@@ -130,6 +134,7 @@ def _stored(record: Record) -> StoredRow:
         unknown=frozenset(record["unknown"] or ()),
         deleted=record["deleted"],
         first_seen_ms=record["first_seen"],
+        parent=record["parent"],
     )
 
 

@@ -20,7 +20,7 @@ with standing as (
     order by p.origin for update of p
 )
 update kafka_position p
-set next_offset = s.start, read_at = clock_timestamp(), halted = null, halted_at = null, crossed = false,
+set next_offset = s.start, furthest = greatest(p.furthest, p.next_offset, s.start), read_at = clock_timestamp(), halted = null, halted_at = null, crossed = false,
     target = case when s.start < s.target then s.target end,
     target_since = case when s.start < s.target then clock_timestamp() end,
     target_until = case when s.start < s.target then 'infinity'::timestamptz end

@@ -107,8 +107,8 @@ def relink(store: PostgresIngestStore, settings: Postgres, structure: Structure,
         cursor.execute("set local idle_in_transaction_session_timeout to 0")  # the pages are other transactions
         cursor.execute(_SQL["relations"])
         stored: dict[str, str | None] = dict(cursor.fetchall())
-        for name, source in sorted(structure.sources.items()):
-            version = source.relations_version()
+        for name in sorted(structure.sources):
+            version = structure.relations_version(name)
             if stored.get(name) == version:
                 continue
             after: str | None = ""

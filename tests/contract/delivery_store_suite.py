@@ -10,15 +10,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.errors import DestinationError, LeaseLost, Superseded
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import (
+    Asked,
     DeliveryState,
     DueOrder,
     Fate,
+    Gone,
     Hold,
     Judgement,
     Lease,
     Outgoing,
+    Placed,
     Settled,
     Settlement,
     Standing,
@@ -50,8 +53,36 @@ class World:
         """An operator pauses the destination."""
         raise NotImplementedError
 
+    def resume(self) -> None:
+        """An operator resumes it."""
+        raise NotImplementedError
+
+    def ask(self, placed: Placed | None) -> None:
+        """An operator asks for orders of the backfill, or for none any more."""
+        raise NotImplementedError
+
+    def decide_guarded(self, *keys: str, release: bool) -> None:
+        """An operator releases or discards guarded orders."""
+        raise NotImplementedError
+
     def gate(self, *, closed: bool) -> None:
         """Ingest begins, or has done with, a backlog."""
+        raise NotImplementedError
+
+    def begin_era(self) -> None:
+        """Somebody sees that the state went back."""
+        raise NotImplementedError
+
+    def note_targets(self) -> None:
+        """Ingest noted how far it reads again."""
+        raise NotImplementedError
+
+    def end_replay(self) -> None:
+        """It has read that far."""
+        raise NotImplementedError
+
+    def forget_renewals(self) -> None:
+        """The leases are what they were when they were taken."""
         raise NotImplementedError
 
     def put_in_force(self, version: str) -> None:
@@ -72,22 +103,41 @@ class World:
         """The due orders of a lane."""
         return await self.store.due(self.destination, lane, limit, busy)
 
-    async def send(self, lease: Lease, *keys: str, body: bytes = b"{}") -> int:
+    async def send(self, lease: Lease, *keys: str, body: bytes = b"{}", zero: bool = False) -> int:
         """Put due orders in flight; the request."""
         due = await self.store.due_among(self.destination, keys)
         assert {one.key for one in due} == set(keys)
         request = await self.store.next_request()
-        going = [Outgoing(one.key, one.revision, one.read_at, f"V-{one.key}", body) for one in due]
+        going = [
+            Outgoing(one.key, one.revision, one.read_at, f"V-{one.key}", body, zero=zero, zeroes=zero) for one in due
+        ]
         assert sorted(await self.store.reserve(lease, request, 0, going, VERSION)) == sorted(keys)
         return request
 
+    async def park(self, lease: Lease, hold: Hold, **placed_at: float) -> None:
+        """Park new orders of the backfill, by the time they were placed."""
+        for key in placed_at:
+            self.touch(key, lane=1)
+        parked = [
+            Judgement(key, 1, hold=hold, parked=True, placed_at=at, body_bytes=100) for key, at in placed_at.items()
+        ]
+        assert sorted(await self.store.judge(lease, parked, VERSION)) == sorted(placed_at)
+
     async def end(
-        self, lease: Lease, request: int, fate: Fate, *keys: str, counts_secs: float = 60.0, **each: Any
+        self,
+        lease: Lease,
+        request: int,
+        fate: Fate,
+        *keys: str,
+        counts_secs: float = 60.0,
+        zeroed: int = 0,
+        **each: Any,
     ) -> list[str]:
         """Settle a request with one fate for all; the accepted keys."""
         orders = tuple(Settled(key, fate, **each) for key in keys)
         accepted = await self.store.settle(
-            lease, Settlement(request, fate.value, 200 if fate is Fate.ACCEPTED else None, None, counts_secs, orders)
+            lease,
+            Settlement(request, fate.value, 200 if fate is Fate.ACCEPTED else None, None, counts_secs, orders, zeroed),
         )
         return [one.key for one in accepted]
 
@@ -157,6 +207,7 @@ class DeliveryStoreSuite:
                 lambda: world.store.save_standing(old, Standing(halted="x")),
                 lambda: world.store.release_quarantines(old, VERSION, 10),
                 lambda: world.store.resend_changed(old, "mapping-2", "", 10),
+                lambda: world.store.release_parked(old, Hold.SHADOW, Placed(), 10),
             ]
             for attempt in attempts:
                 with pytest.raises(LeaseLost):
@@ -529,6 +580,137 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_new_era_ends_every_lease(self, play: Play) -> None:
+        """Whoever led before the state went back changes nothing any more, whatever epoch it has in common."""
+
+        async def scenario(world: World) -> None:
+            assert (await world.store.era()).number == 0
+            old = await world.store.renew_lease(await world.lead(), 60.0)
+            world.begin_era()
+            era = await world.store.era()
+            assert (era.number, era.targeted, era.replaying) == (1, False, True)
+            assert 0 <= era.secs < 30
+            with pytest.raises(LeaseLost):
+                await world.store.renew_lease(old, 60.0)
+            with pytest.raises(LeaseLost):
+                await world.store.judge(old, [], VERSION)
+            assert (await world.lead()).epoch > old.epoch
+
+        play(scenario)
+
+    def test_lease_of_a_state_that_went_back_is_lost(self, play: Play) -> None:
+        """Same epoch, same holder, but fewer renewals than the holder knows of: this is not the state it leads."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.store.renew_lease(await world.lead(), 60.0)
+            await world.store.judge(lease, [], VERSION)
+            world.forget_renewals()
+            with pytest.raises(LeaseLost):
+                await world.store.judge(lease, [], VERSION)
+            with pytest.raises(LeaseLost):
+                await world.store.renew_lease(lease, 60.0)
+            await world.store.release_lease(lease)  # not its own: no effect
+            assert await world.store.take_lease(world.destination, uuid4(), 60) is None
+
+        play(scenario)
+
+    def test_nothing_is_due_in_a_new_era_before_ingest_knows_how_far_to_read_again(self, play: Play) -> None:
+        """Until then nobody holds the gate; afterwards it is the gate that holds."""
+
+        async def scenario(world: World) -> None:
+            world.touch("1")
+            [due] = await world.due()
+            world.begin_era()
+            lease = await world.lead()
+            request = await world.store.next_request()
+            going = [Outgoing("1", due.revision, due.read_at, "V-1", b"{}")]
+            assert await world.due() == []
+            assert await world.store.due_among(world.destination, ["1"]) == []
+            assert await world.store.reserve(lease, request, 0, going, VERSION) == []
+            world.note_targets()
+            assert [one.key for one in await world.due()] == ["1"]
+
+        play(scenario)
+
+    def test_digest_counts_in_its_own_era_alone(self, play: Play) -> None:
+        """What was accepted before the state went back may have been overtaken; what is accepted after has not."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("1")
+            assert [one.digest for one in await world.due()] == [b"x"]
+            world.begin_era()
+            world.note_targets()
+            world.end_replay()
+            assert [one.digest for one in await world.due()] == [None]
+            lease = await world.lead()
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"y")
+            world.touch("1")
+            assert [one.digest for one in await world.due()] == [b"y"]
+
+        play(scenario)
+
+    def test_what_a_lost_future_may_have_sent_counts_as_attempted(self, play: Play) -> None:
+        """Owed when the state went back, or touched while Kafka is read again; not what became owed afterwards."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("draft", "later"):
+                world.touch(key)
+            await world.store.judge(lease, [Judgement(key, 1, settle=True) for key in ("draft", "later")], VERSION)
+            world.touch("owed")
+            world.begin_era()
+            world.touch("draft")
+            world.touch("read again")
+            world.note_targets()
+            world.end_replay()
+            world.touch("owed")
+            world.touch("later")
+            world.touch("new")
+            attempted = {one.key: one.ever_attempted for one in await world.due()}
+            assert attempted == {"draft": True, "later": False, "new": False, "owed": True, "read again": True}
+            # It stays so where nothing is sent of it.
+            lease = await world.lead()
+            await world.store.judge(lease, [Judgement("read again", 1, settle=True, hold=Hold.HELD)], VERSION)
+            world.touch("read again")
+            assert {one.key for one in await world.due() if one.ever_attempted} == {"draft", "owed", "read again"}
+            refused = await world.send(lease, "read again")
+            await world.end(lease, refused, Fate.NOT_APPLIED, "read again", attempted_before=True)
+            assert world.look("read again")["ever_attempted"]
+
+        play(scenario)
+
+    def test_orders_lost_with_a_future_are_counted(self, play: Play) -> None:
+        """Those that may stand at the API and that nothing is left to void with."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.store.judge(lease, [Judgement("1", 1, settle=True, hold=Hold.LOST)], VERSION)
+            assert (await world.store.counts(world.destination)).orders["lost"] == 1
+            world.touch("1")
+            assert (await world.store.counts(world.destination)).orders["lost"] == 0
+
+        play(scenario)
+
+    def test_requests_that_are_open_or_count_are_not_let_go(self, play: Play) -> None:
+        """However short the time for which requests are kept."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("open", "counting"):
+                world.touch(key)
+            left = await world.send(lease, "open")
+            await world.end(lease, await world.send(lease, "counting"), Fate.ACCEPTED, "counting", counts_secs=60.0)
+            assert await world.store.let_go(86_400.0, 86_400.0) == Gone()
+            requests, ledger = await world.store.inherit(lease, 60.0)
+            assert [one.id for one in requests] == [left]
+            assert len(ledger) == 1
+
+        play(scenario)
+
     def test_reopened_order_is_owed_even_if_its_present_request_is_accepted(self, play: Play) -> None:
         """What a late request may have overwritten is sent again: no later answer settles it, no digest stands."""
 
@@ -667,8 +849,17 @@ class DeliveryStoreSuite:
             assert rows["2"] == []
             line = next(row for row in rows["1"] if row.source == "lines")
             assert line.unknown == {"y"}
-            found = await world.store.rows_at([("customers", "7"), ("customers", "8")])
+            world.put_row(StoredRow("tags", "70", None, {"tag": "red"}, parent="7"))
+            world.put_row(StoredRow("tags", "80", None, {"tag": "blue"}, parent="8"))
+            found = await world.store.rows_at([Wanted("customers", "7"), Wanted("customers", "8")])
             assert [(row.key, row.columns) for row in found] == [("7", {"name": "Ada"})]
+            hanging = Wanted("tags", "7", below=True)
+            found = await world.store.rows_at([hanging, Wanted("tags", "9", below=True), Wanted("customers", "7")])
+            assert sorted((row.source, row.key, row.parent) for row in found) == [
+                ("customers", "7", None),
+                ("tags", "70", "7"),
+            ]
+            assert [hanging.fits(row) for row in sorted(found, key=lambda row: row.source)] == [False, True]
 
         play(scenario)
 
@@ -687,6 +878,212 @@ class DeliveryStoreSuite:
             await world.store.save_standing(lease, Standing())
             standing = await world.store.standing(world.destination)
             assert (standing.halted, standing.pause_secs, standing.failures) == (None, 0, 0)
+
+        play(scenario)
+
+    def test_parked_order_is_not_sent_at_its_revision(self, play: Play) -> None:
+        """It is neither due nor to be put in flight, until it changes; then it is judged anew, and sent."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            [due] = await world.due()
+            parked = Judgement("1", 1, hold=Hold.GUARDED, parked=True, placed_at=50.5, body_bytes=7)
+            assert await world.store.judge(lease, [parked], VERSION) == ["1"]
+            record = world.look("1")
+            assert (record["parked_revision"], record["hold"]) == (1, "guarded")
+            assert (record["placed_at"], record["body_bytes"]) == (50.5, 7)
+            assert await world.due() == []
+            assert await world.store.due_among(world.destination, ["1"]) == []
+            going = [Outgoing("1", 1, due.read_at, "V-1", b"{}")]
+            assert await world.store.reserve(lease, await world.store.next_request(), 0, going, VERSION) == []
+            world.touch("1")
+            assert [one.key for one in await world.due()] == ["1"]
+            assert await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1") == ["1"]
+            record = world.look("1")
+            assert (record["parked_revision"], record["hold"], record["settled_revision"]) == (None, None, 2)
+
+        play(scenario)
+
+    @pytest.mark.parametrize("judged", [{"settle": True}, {"quarantine": "invalid"}, {"hold": Hold.WAITING}])
+    def test_another_judgement_ends_the_parking(self, play: Play, judged: dict[str, Any]) -> None:
+        """What was parked at an earlier revision is what it is judged to be now."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.park(lease, Hold.BACKFILL, one=5.0)
+            world.touch("one", lane=1)
+            assert await world.store.judge(lease, [Judgement("one", 2, **judged)], VERSION) == ["one"]
+            assert world.look("one")["parked_revision"] is None
+
+        play(scenario)
+
+    def test_parked_orders_are_released_oldest_first(self, play: Play) -> None:
+        """Page by page, of one reason and one range, and due in that very order."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.park(lease, Hold.BACKFILL, d=40.0, b=20.0, a=10.0, c=30.0, e=50.0, b2=20.0)
+            await world.park(lease, Hold.SHADOW, s=25.0)
+            asked = Placed(20.0, 50.0)
+            world.ask(asked)
+            assert await world.store.release_parked(lease, Hold.BACKFILL, asked, 3) == ["b", "b2", "c"]
+            standing = await world.store.standing(world.destination)
+            assert standing.asked == Asked(asked, 30.0)
+            assert [one.key for one in await world.due(lane=1)] == ["b", "b2", "c"]
+            assert await world.store.release_parked(lease, Hold.BACKFILL, asked, 3) == ["d"]
+            assert await world.store.release_parked(lease, Hold.BACKFILL, asked, 3) == []
+            assert [one.key for one in await world.due(lane=1)] == ["b", "b2", "c", "d"]
+            assert await world.store.release_parked(lease, Hold.SHADOW, Placed(), 3) == ["s"]
+            assert (await world.store.standing(world.destination)).asked == Asked(asked, 40.0)
+
+        play(scenario)
+
+    def test_what_was_asked_for_is_remembered(self, play: Play) -> None:
+        """The same range again goes on where it is, another one begins anew; nobody but the operator changes it."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            assert (await world.store.standing(world.destination)).asked is None
+            await world.park(lease, Hold.BACKFILL, a=10.0, b=20.0)
+            world.ask(Placed(since=5.0))
+            await world.store.release_parked(lease, Hold.BACKFILL, Placed(since=5.0), 1)
+            await world.store.save_standing(lease, Standing(failures=2))
+            world.ask(Placed(since=5.0))
+            assert (await world.store.standing(world.destination)).asked == Asked(Placed(since=5.0), 10.0)
+            world.ask(Placed())
+            assert (await world.store.standing(world.destination)).asked == Asked(Placed())
+            await world.store.release_parked(lease, Hold.BACKFILL, Placed(since=5.0), 1)
+            assert (await world.store.standing(world.destination)).asked == Asked(Placed())
+            world.ask(None)
+            assert (await world.store.standing(world.destination)).asked is None
+
+        play(scenario)
+
+    def test_parked_orders_are_counted_apart(self, play: Play) -> None:
+        """With their bytes and age by reason; they are not among the owed ones, nor do they make those look old."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.park(lease, Hold.BACKFILL, a=10.0, b=20.0)
+            await world.park(lease, Hold.GUARDED, c=10.0)
+            world.touch("d")
+            counts = await world.store.counts(world.destination)
+            assert {state: count for state, count in counts.orders.items() if count} == {"owed_live": 1}
+            assert set(counts.oldest_secs) == {0}
+            parked = await world.store.parked(world.destination)
+            assert {hold: (one.orders, one.size) for hold, one in parked.items()} == {
+                Hold.BACKFILL: (2, 200),
+                Hold.GUARDED: (1, 100),
+            }
+            assert all(0 <= one.oldest_secs < 60 for one in parked.values())
+            world.touch("c", lane=1)
+            assert Hold.GUARDED not in await world.store.parked(world.destination)
+            assert (await world.store.counts(world.destination)).orders["owed_backfill"] == 1
+
+        play(scenario)
+
+    @pytest.mark.parametrize(
+        ("fate", "zeroed"),
+        [
+            (Fate.ACCEPTED, True),
+            (Fate.UNKNOWN, True),
+            (Fate.DOUBTFUL, True),
+            (Fate.NOT_SENT, False),
+            (Fate.NOT_APPLIED, False),
+            (Fate.QUARANTINED, False),
+        ],
+    )
+    def test_zeroed_is_what_may_have_been_applied(self, play: Play, fate: Fate, zeroed: bool) -> None:
+        """An order is zeroed by a document without a total, unless nothing of it was applied; another one ends that."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1")
+            assert not world.look("1")["zeroed"]
+            world.touch("1")
+            request = await world.send(lease, "1", zero=True)
+            assert world.look("1")["zeroed"]
+            await world.end(lease, request, fate, "1", zeroed_before=False)
+            assert world.look("1")["zeroed"] is zeroed
+            world.touch("1")
+            [due] = await world.store.due_among(world.destination, ["1"])
+            assert due.zeroed is zeroed
+            await world.end(lease, await world.send(lease, "1"), Fate.UNKNOWN, "1")
+            assert not world.look("1")["zeroed"]
+
+        play(scenario)
+
+    def test_zeroed_orders_count_an_hour_longer_than_bytes(self, play: Play) -> None:
+        """Whoever takes over finds what open and ended requests have zeroed, and only those."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("1", "2", "3"):
+                world.touch(key)
+            ended = await world.send(lease, "1", zero=True)
+            await world.end(lease, ended, Fate.ACCEPTED, "1", counts_secs=0.0, zeroed=1)
+            plain = await world.send(lease, "2", zero=True)
+            await world.end(lease, plain, Fate.NOT_SENT, "2", counts_secs=0.0, zeroed=0)
+            await world.send(lease, "3", zero=True)
+            requests, ledger = await world.store.inherit(lease, 60.0)
+            assert [one.zeroed for one in requests] == [1]
+            assert [(entry.secs <= 0, entry.zeroed) for entry in ledger] == [(True, 1)]
+
+        play(scenario)
+
+    def test_released_order_may_go_to_zero(self, play: Play) -> None:
+        """It is due as it was and zeroed by permission; one that is not guarded is passed over."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.park(lease, Hold.GUARDED, a=10.0, b=10.0)
+            await world.park(lease, Hold.BACKFILL, c=10.0)
+            world.decide_guarded("a", "c", "nobody", release=True)
+            assert [(one.key, one.zeroed) for one in await world.due(lane=1)] == [("a", True)]
+            assert world.look("b")["hold"] == "guarded"
+            assert not world.look("c")["zeroed"]
+
+        play(scenario)
+
+    def test_discarded_order_is_settled_until_it_changes(self, play: Play) -> None:
+        """Nothing is owed, and what is known of the API's copy stays known."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.touch("1")
+            await world.store.judge(lease, [Judgement("1", 2, hold=Hold.GUARDED, parked=True)], VERSION)
+            world.touch("2")
+            world.decide_guarded("1", "2", release=False)
+            record = world.look("1")
+            assert (record["settled_revision"], record["hold"], record["digest"]) == (2, "discarded", b"x")
+            assert not record["first_change"]
+            assert [one.key for one in await world.due()] == ["2"]
+            world.touch("1")
+            assert [(one.key, one.digest, one.zeroed) for one in await world.due()] == [
+                ("2", None, False),
+                ("1", b"x", False),
+            ]
+
+        play(scenario)
+
+    def test_pause_and_halt_have_an_age_and_an_end(self, play: Play) -> None:
+        """Resuming ends both."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            assert set((await world.store.counts(world.destination)).holds.values()) == {0.0}
+            world.pause()
+            await world.store.save_standing(lease, Standing(halted="401"))
+            holds = (await world.store.counts(world.destination)).holds
+            assert {name for name, age in holds.items() if age > 0} == {"paused", "halted"}
+            world.resume()
+            standing = await world.store.standing(world.destination)
+            assert (standing.paused, standing.halted) == (False, None)
+            assert set((await world.store.counts(world.destination)).holds.values()) == {0.0}
 
         play(scenario)
 
@@ -718,6 +1115,7 @@ class DeliveryStoreSuite:
                 "quarantined": 1,
                 "waiting": 1,
                 "held": 1,
+                "lost": 0,
             }
             assert set(counts.oldest_secs) == {0, 1}
 

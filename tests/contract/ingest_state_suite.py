@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from ingest_store_suite import Events, Rig
 
 from daemon.ingest.change import Kind
+from daemon.state.era import Mirrored, signature
 from daemon.state.ingest_store import Batch, Move, TopicPartition
 
 HOUR = timedelta(hours=1)
@@ -21,6 +23,11 @@ def move(rig: Rig, partition: TopicPartition, to: int) -> None:
     """Move a position without folding anything."""
     position = rig.store.positions([partition])[partition]
     rig.store.fold(Batch([], [], [Move(position.origin, position.next_offset, to)]))
+
+
+def mirrored(rig: Rig, partition: TopicPartition, offset: int) -> dict[TopicPartition, Mirrored]:
+    """What this state leaves in Kafka when it stands at an offset."""
+    return {partition: Mirrored(offset, signature(rig.store.era(), partition.topic_id))}
 
 
 class IngestStateSuite:
@@ -119,3 +126,93 @@ class IngestStateSuite:
         rig.reset(at(0), -1)
         rig.fold(events.change("orders", "1", kind=Kind.DELETE, offset=0, position=(1,), committed_ms=1))
         assert rig.row("orders", "1").deleted
+
+    def test_the_group_being_ahead_begins_one_era(self, rig: Rig) -> None:
+        """What it has read of this topic this state knows nothing of: told once, however often it is looked at."""
+        move(rig, at(0), 5)
+        assert rig.store.follow_mirror(mirrored(rig, at(0), 5)).number == 0
+        assert rig.store.follow_mirror({}).number == 0
+        era = rig.store.follow_mirror(mirrored(rig, at(0), 6))
+        assert (era.number, era.targeted, era.replaying) == (1, False, True)
+        assert rig.store.follow_mirror(mirrored(rig, at(0), 6)).number == 1
+
+    def test_a_partition_that_this_state_never_met_tells_too(self, rig: Rig) -> None:
+        """It was added, or first read, in the future that was lost."""
+        move(rig, at(0), 5)
+        rig.store.positions([at(1)])
+        assert rig.store.follow_mirror(mirrored(rig, at(1), 1)).number == 1
+
+    def test_a_position_that_was_set_back_is_no_new_era(self, rig: Rig) -> None:
+        """By a person, or a rebuild: the state itself stood there."""
+        move(rig, at(0), 5)
+        rig.reset(at(0), 1)
+        assert rig.store.follow_mirror(mirrored(rig, at(0), 5)).number == 0
+        rig.reset(at(0), 9)
+        assert rig.store.follow_mirror(mirrored(rig, at(0), 9)).number == 0
+
+    def test_what_another_state_or_incarnation_left_in_kafka_does_not_count(self, rig: Rig) -> None:
+        """A topic that was made anew, and a state that was made anew under an old group, begin at their beginning."""
+        move(rig, at(0), 5)
+        ours = signature(rig.store.era(), "another")
+        assert rig.store.follow_mirror({at(0): Mirrored(9, ours)}).number == 0
+        assert rig.store.follow_mirror({at(0): Mirrored(9, "order-sync 1234 one")}).number == 0
+
+    def test_a_broker_that_does_not_keep_whose_it_is_is_believed_where_we_have_read(self, rig: Rig) -> None:
+        """Otherwise it may have been left by anybody."""
+        rig.store.positions([at(0)])
+        assert rig.store.follow_mirror({at(0): Mirrored(9)}).number == 0
+        move(rig, at(1), 5)
+        assert rig.store.follow_mirror({at(1): Mirrored(9)}).number == 1
+
+    def test_a_new_era_reads_again_what_kafka_has_before_delivery_goes_on(self, rig: Rig) -> None:
+        """However long it takes; what Kafka gets afterwards is not waited for."""
+        move(rig, at(0), 5)
+        rig.store.follow_mirror(mirrored(rig, at(0), 8))
+        assert rig.store.replay({at(0): 9, at(1): 3}).targeted
+        rig.store.replay({at(0): 100})
+        assert rig.store.gate() == 2
+        move(rig, at(1), 3)
+        move(rig, at(0), 8)
+        assert rig.store.gate() == 1
+        assert rig.store.era().replaying
+        move(rig, at(0), 9)
+        assert rig.store.gate() == 0
+        assert not rig.store.era().replaying
+
+    def test_a_second_restore_begins_another_era(self, rig: Rig) -> None:
+        """Also while the first one is still read again."""
+        move(rig, at(0), 5)
+        rig.store.follow_mirror(mirrored(rig, at(0), 8))
+        rig.store.replay({at(0): 9})
+        assert rig.store.follow_mirror(mirrored(rig, at(0), 20)).number == 2
+
+    def test_what_is_read_again_is_due_even_where_it_comes_out_as_before(self, rig: Rig, events: Events) -> None:
+        """It may have been sent as it was in between."""
+        before = events.change("orders", "1", v="a")
+        rig.fold(before, events.change("orders", "2", v="a"))
+        rig.settle()
+        marks = rig.revisions()
+        there_and_back = [events.change("orders", "1", v="b"), events.change("orders", "1", v="a")]
+        rig.fold(*there_and_back, replay=True)
+        assert rig.revisions().get("1", 0) > marks.get("1", 0)
+        marks = rig.revisions()
+        rig.fold(events.change("orders", "1", v="b"), events.change("orders", "1", v="a"))
+        assert rig.revisions() == marks
+        rig.fold(replace(events.change("orders", "2", v="a"), op="r", snapshot=True), replay=True)
+        assert rig.revisions() == marks
+
+    def test_every_order_on_the_way_of_a_row_that_is_read_again_is_due(self, rig: Rig, events: Events) -> None:
+        """The line that came and went, and the line that was another order's for a while: in one batch."""
+        orders = [events.change("orders", key, v="a") for key in "123"]
+        rig.fold(*orders, events.change("lines", "30", order_id="3"))
+        rig.settle()
+        marks = rig.revisions()
+        rig.fold(
+            events.change("lines", "10", order_id="1"),
+            events.change("lines", "10", kind=Kind.DELETE),
+            events.change("lines", "30", order_id="2"),
+            events.change("lines", "30", order_id="3"),
+            replay=True,
+        )
+        raised = {key for key, revision in rig.revisions().items() if revision > marks.get(key, 0)}
+        assert raised == {"1", "2", "3"}

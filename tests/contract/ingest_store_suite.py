@@ -33,21 +33,58 @@ STRUCTURE = Structure(
         "orders": Source(
             "orders", "t.orders", Role.ROOT, refs=(link("customer", "orders", "customers", "customer_id"),)
         ),
-        "lines": Source("lines", "t.lines", Role.OWNED, owner=link("lines", "lines", "orders", "order_id")),
-        "refunds": Source("refunds", "t.refunds", Role.OWNED, owner=link("refunds", "refunds", "orders", "order_id")),
+        "lines": Source("lines", "t.lines", Role.OWNED, owners=(link("lines", "lines", "orders", "order_id"),)),
+        "refunds": Source(
+            "refunds", "t.refunds", Role.OWNED, owners=(link("refunds", "refunds", "orders", "order_id"),)
+        ),
         "refund_lines": Source(
             "refund_lines",
             "t.refund_lines",
             Role.OWNED,
-            owner=link("lines", "refund_lines", "refunds", "refund_id", kind="line"),
+            owners=(link("lines", "refund_lines", "refunds", "refund_id", kind="line"),),
         ),
-        "notes": Source("notes", "t.notes", Role.OWNED, owner=link("notes", "notes", "refund_lines", "refund_line_id")),
+        "notes": Source(
+            "notes", "t.notes", Role.OWNED, owners=(link("notes", "notes", "refund_lines", "refund_line_id"),)
+        ),
         "customers": Source(
             "customers", "t.customers", Role.SHARED, refs=(link("country", "customers", "countries", "country"),)
         ),
         "countries": Source("countries", "t.countries", Role.SHARED),
+        "taxes": Source(
+            "taxes",
+            "t.taxes",
+            Role.OWNED,
+            owners=(
+                link("taxes", "taxes", "orders", "order_id"),
+                link("taxes", "taxes", "refunds", "owner_id", type="refund"),
+                link("taxes", "taxes", "refund_lines", "owner_id", type="line"),
+            ),
+        ),
+        "labels": Source(
+            "labels",
+            "t.labels",
+            Role.SHARED,
+            refs=(link("word", "labels", "words", "word"),),
+            owners=(link("labels", "labels", "customers", "customer_id"),),
+        ),
+        "words": Source("words", "t.words", Role.SHARED),
+        "spellings": Source(
+            "spellings", "t.spellings", Role.SHARED, owners=(link("spellings", "spellings", "words", "word"),)
+        ),
     },
 )
+
+NESTED = Structure(
+    root="orders",
+    version="nested",
+    sources={
+        "orders": Source(
+            "orders", "t.orders", Role.ROOT, owners=(link("refunds", "orders", "orders", "parent_id", type="refund"),)
+        ),
+        "lines": Source("lines", "t.lines", Role.OWNED, owners=(link("lines", "lines", "orders", "order_id"),)),
+    },
+)
+"""Refunds are rows of the orders' own table, with lines of their own."""
 
 
 @dataclass
@@ -66,6 +103,7 @@ class Rig:
     """A store under test with ways to look into it."""
 
     store: IngestStore
+    structure: Structure = STRUCTURE
 
     def row(self, source: str, key: str) -> Seen | None:
         raise NotImplementedError
@@ -89,7 +127,7 @@ class Rig:
         """As a rebuild does."""
         raise NotImplementedError
 
-    def fold(self, *changes: Change, topic_id: str = "one") -> Any:
+    def fold(self, *changes: Change, topic_id: str = "one", replay: bool = False) -> Any:
         """Fold these in one batch; positions move along."""
         partitions = {
             (c.message.topic, c.message.partition): TopicPartition(c.message.topic, topic_id, c.message.partition)
@@ -106,8 +144,8 @@ class Rig:
             move = moves.setdefault(name, Move(at.origin, at.next_offset, at.next_offset))
             move.next = max(move.next, change.message.offset + 1)
             staged.append((at.origin, change))
-        rounds = Stager(STRUCTURE).stage(staged, NOW_MS - 3_600_000)
-        return self.store.fold(Batch(rounds, [], list(moves.values())))
+        rounds = Stager(self.structure).stage(staged, NOW_MS - 3_600_000, one_by_one=replay)
+        return self.store.fold(Batch(rounds, [], list(moves.values()), replay))
 
 
 class Events:
@@ -512,6 +550,70 @@ class IngestStoreSuite:
         assert rig.row("refund_lines", "5").root is None
         assert rig.revisions() == {"1": 1}
 
+    def test_row_with_several_owners(self, rig: Rig, events: Events) -> None:
+        """A row hangs below the first owner whose columns are set, and moves from one kind of owner to the other."""
+        rig.fold(
+            events.change("refunds", "3", order_id=1), _refund_line(events), _refund_line(events, "9", refund_id=4)
+        )
+        before = rig.revisions()
+        rig.fold(
+            events.change("taxes", "a", order_id=2, owner_id=3, type="refund"),
+            events.change("taxes", "b", order_id=None, owner_id=3, type="refund"),
+            events.change("taxes", "c", order_id=None, owner_id=5, type="line"),
+            events.change("taxes", "d", order_id=None, owner_id=3, type="line"),
+            events.change("taxes", "e", order_id=None, owner_id=9, type="line"),
+        )
+        assert [rig.row("taxes", key).root for key in "abcde"] == ["2", "1", "1", None, None]
+        assert rig.revisions() == {"1": before["1"] + 1, "2": 1}
+        rig.fold(events.change("refunds", "4", order_id=7))
+        assert rig.row("taxes", "e").root == "7"
+        rig.fold(events.change("taxes", "e", order_id=None, owner_id=3, type="refund"))
+        assert rig.row("taxes", "e").root == "1"
+        assert rig.revisions()["7"] == 2
+
+    def test_shared_rows_below_shared_rows(self, rig: Rig, events: Events) -> None:
+        """A row that a looked-up row gains, changes, loses or hands over makes the orders due that look it up."""
+        rig.fold(
+            events.change("orders", "1", customer_id=9),
+            events.change("orders", "2", customer_id=8),
+            events.change("customers", "9", name="a"),
+            events.change("customers", "8", name="b"),
+        )
+
+        def touched(*changes: Change) -> list[str]:
+            before = rig.revisions()
+            rig.fold(*changes)
+            return [key for key, revision in rig.revisions().items() if revision != before.get(key)]
+
+        assert touched(events.change("labels", "x", customer_id=9, word="red")) == ["1"]
+        assert rig.row("labels", "x").root is None
+        assert touched(events.change("labels", "x", customer_id=9, word="red")) == []
+        assert touched(events.change("labels", "x", customer_id=9, word="blue")) == ["1"]
+        assert touched(events.change("words", "blue", text="Blue")) == ["1"], "over the label to its customer"
+        assert touched(events.change("spellings", "s", word="blue", text="bleu")) == ["1"], "and from below the word"
+        assert touched(events.change("labels", "x", customer_id=8, word="blue")) == ["1", "2"]
+        assert touched(events.change("labels", "x", kind=Kind.DELETE)) == ["2"]
+
+    def test_root_rows_below_root_rows(self, rig: Rig, events: Events) -> None:
+        """A refund in the orders' own table belongs to its order, with its lines, whatever comes first."""
+        rig.structure = NESTED
+        rig.store.open(NESTED, ["a"])
+        rig.fold(events.change("lines", "70", order_id=7))
+        assert rig.revisions() == {}
+        rig.fold(events.change("orders", "7", parent_id=1, type="refund"))
+        assert rig.revisions() == {}, "its order has not arrived"
+        rig.fold(events.change("orders", "1", parent_id=None, type="order"), events.change("lines", "10", order_id=1))
+        names = [("orders", "1"), ("orders", "7"), ("lines", "70"), ("lines", "10")]
+        assert [rig.row(*name).root for name in names] == ["1"] * 4
+        assert list(rig.revisions()) == ["1"]
+        before = rig.revisions()["1"]
+        rig.fold(events.change("lines", "70", order_id=7, quantity=-1))
+        rig.fold(events.change("orders", "7", kind=Kind.DELETE))
+        assert rig.revisions() == {"1": before + 2}
+        rig.fold(events.change("orders", "7", parent_id=0, type="order"))
+        assert [rig.row("orders", "7").root, rig.row("lines", "70").root] == ["7", "7"], "it is an order of its own"
+        assert rig.revisions()["7"] == 1
+
     def test_deleted_child_marks_its_order(self, rig: Rig, events: Events) -> None:
         """A delete carries the key alone; the order is known from the mirror."""
         rig.fold(events.change("lines", "7", order_id=1))
@@ -581,7 +683,7 @@ class IngestStoreSuite:
         assert rig.store.positions([partition])[partition].next_offset == 1
 
 
-def _refund_line(events: Events, kind: str = "line") -> Change:
-    change = events.change("refund_lines", "5", refund_id=3)
+def _refund_line(events: Events, key: str = "5", *, kind: str = "line", refund_id: int = 3) -> Change:
+    change = events.change("refund_lines", key, refund_id=refund_id)
     change.columns["kind"] = kind
     return change

@@ -217,7 +217,7 @@ class KafkaSourceSuite:
         produce(server, names["mirror"], numbered(4))
         reader.start({partition: 0})
         reader.until(lambda: partition in reader.ends, "the end")
-        reader.source.mirror({partition: 4})
+        reader.source.mirror({partition: 4}, {partition: "us"})
         group = reader.source._settings.group_id
         lag_tool = Consumer({"bootstrap.servers": server.bootstrap, "group.id": group}, logger=QUIET)
 

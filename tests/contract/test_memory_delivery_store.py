@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from delivery_store_suite import URL, DeliveryStoreSuite, Play, Scenario, World
 
 from daemon.mapping.rows import StoredRow
-from daemon.state.delivery_records import Drift
+from daemon.state.delivery_records import Drift, Placed
 from daemon.state.memory_delivery import MemoryDeliveryStore
 
 
@@ -26,11 +25,32 @@ class MemoryWorld(World):
         self.store.put_row(row)
 
     def pause(self) -> None:
-        record = self.store.destination(self.destination)
-        record.standing = replace(record.standing, paused=True)
+        self.store.pause(self.destination, paused=True)
+
+    def resume(self) -> None:
+        self.store.pause(self.destination, paused=False)
+
+    def ask(self, placed: Placed | None) -> None:
+        self.store.ask(self.destination, placed)
+
+    def decide_guarded(self, *keys: str, release: bool) -> None:
+        decide = self.store.release_guarded if release else self.store.discard_guarded
+        decide(self.destination, keys)
 
     def gate(self, *, closed: bool) -> None:
         self.store.gate_closed = closed
+
+    def begin_era(self) -> None:
+        self.store.begin_era("a test")
+
+    def note_targets(self) -> None:
+        self.store.replay()
+
+    def end_replay(self) -> None:
+        self.store.end_replay()
+
+    def forget_renewals(self) -> None:
+        self.store.destination(self.destination).renewals = 0
 
     def put_in_force(self, version: str) -> None:
         self.store.mapping_in_force = version
@@ -50,6 +70,10 @@ class MemoryWorld(World):
             "first_change": order.first_change is not None,
             "held": order.not_before > time.time(),
             "hold": order.hold and order.hold.value,
+            "parked_revision": order.parked_revision,
+            "placed_at": order.placed_at,
+            "body_bytes": order.body_bytes,
+            "zeroed": order.zeroed,
             "quarantine_revision": order.quarantine_revision,
             "attempts": order.attempts,
             "send_alone": order.send_alone,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -12,31 +14,40 @@ from delivery_store_suite import URL, VERSION, DeliveryStoreSuite, Play, Scenari
 from fixtures.postgres import Database
 
 from daemon.mapping.rows import StoredRow
+from daemon.settings import Postgres
+from daemon.state import steer
 from daemon.state.database import async_pool
-from daemon.state.delivery_records import Fate
+from daemon.state.delivery_records import Fate, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
+from daemon.state.era import Server, beginning, carried_out
 from daemon.state.queries import queries
 
 MARK = """
-insert into order_sync as o (destination, order_key, lane, first_change, last_change, first_commit, due_at)
-values (%(destination)s, %(key)s, %(lane)s, now(), now(), now(), now() + make_interval(secs => %(due_in)s))
+insert into order_sync as o (destination, order_key, lane, first_change, last_change, first_commit, due_at, owed_era)
+values (%(destination)s, %(key)s, %(lane)s, now(), now(), now(), now() + make_interval(secs => %(due_in)s),
+        (select max(number) - count(*) filter (where replayed_at is null) from era))
 on conflict (destination, order_key) do update set revision = o.revision + 1, due_at = excluded.due_at,
+    owed_era = case when o.revision > o.settled_revision
+                    then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
     lane = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
     first_change = coalesce(o.first_change, now()), first_commit = coalesce(o.first_commit, now()), last_change = now()
 """
 
 LOOK = """
 select revision, settled_revision, request_id, digest, ever_attempted, first_change is not null as first_change,
-       not_before > clock_timestamp() as held, hold, quarantine_revision, attempts, send_alone, voided, vendor_order_id
+       not_before > clock_timestamp() as held, hold, parked_revision, body_bytes, zeroed,
+       extract(epoch from placed_at)::float8 as placed_at, quarantine_revision, attempts, send_alone, voided,
+       vendor_order_id
 from order_sync where destination = %s and order_key = %s
 """
 
 
 class PostgresWorld(World):
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, settings: Postgres) -> None:
         self.connection = connection
+        self.settings = settings
         connection.execute("set search_path to order_sync")
-        for source in ("orders", "lines", "customers"):
+        for source in ("orders", "lines", "customers", "tags"):
             connection.execute("insert into source (name) values (%s)", [source])
 
     def touch(self, key: str, *, lane: int = 0, due_in: float = -1.0) -> None:
@@ -44,14 +55,38 @@ class PostgresWorld(World):
 
     def put_row(self, row: StoredRow) -> None:
         self.connection.execute(
-            'insert into source_row (source, key, root, columns, unknown, deleted, origin, "offset")'
-            " select id, %s, %s, %s::jsonb, %s, %s, 1, 1 from source where name = %s"
+            'insert into source_row (source, key, root, parent, columns, unknown, deleted, origin, "offset")'
+            " select id, %s, %s, %s, %s::jsonb, %s, %s, 1, 1 from source where name = %s"
             " on conflict (source, key) do update set columns = excluded.columns, deleted = excluded.deleted",
-            [row.key, row.root, json.dumps(dict(row.columns)), sorted(row.unknown) or None, row.deleted, row.source],
+            [
+                row.key,
+                row.root,
+                row.parent,
+                json.dumps(dict(row.columns)),
+                sorted(row.unknown) or None,
+                row.deleted,
+                row.source,
+            ],
         )
 
     def pause(self) -> None:
-        self.connection.execute("update destination set paused = true where id = %s", [self.destination])
+        assert steer.pause(self.settings, ["d"], "alice") == ["d"]
+
+    def resume(self) -> None:
+        assert steer.resume(self.settings, ["d"], "alice") == ["d"]
+
+    def ask(self, placed: Placed | None) -> None:
+        if placed is None:
+            assert steer.stop_backfill(self.settings, ["d"], "alice") == ["d"]
+        else:
+            since, until = (
+                None if math.isinf(at) else datetime.fromtimestamp(at, UTC) for at in (placed.since, placed.until)
+            )
+            assert steer.ask_backfill(self.settings, ["d"], since, until, "alice") == ["d"]
+
+    def decide_guarded(self, *keys: str, release: bool) -> None:
+        decide = steer.release_guarded if release else steer.discard_guarded
+        decide(self.settings, keys, ["d"], "alice")
 
     def gate(self, *, closed: bool) -> None:
         self.connection.execute(
@@ -62,6 +97,19 @@ class PostgresWorld(World):
             " on conflict (origin) do update set target_until = excluded.target_until",
             ["infinity" if closed else None],
         )
+
+    def begin_era(self) -> None:
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            carried_out(cursor, beginning("a test", Server()))
+
+    def note_targets(self) -> None:
+        self.connection.execute("update era set targets_at = now() where targets_at is null")
+
+    def end_replay(self) -> None:
+        self.connection.execute("update era set replayed_at = now() where replayed_at is null")
+
+    def forget_renewals(self) -> None:
+        self.connection.execute("update lease set renewals = 0")
 
     def put_in_force(self, version: str) -> None:
         self.connection.execute("update mapping_in_force set version = %s", [version])
@@ -86,7 +134,7 @@ def play_on(database: Database, connection: psycopg.Connection) -> Play:
     def run(scenario: Scenario) -> None:
         async def whole() -> None:
             async with async_pool(database.settings) as pool:
-                world = PostgresWorld(connection)
+                world = PostgresWorld(connection, database.settings)
                 world.store = PostgresDeliveryStore(pool, database.settings)
                 world.destination = await world.store.register("d", URL, "c")
                 await scenario(world)
@@ -123,6 +171,10 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
                 "read_at": [due.read_at],
                 "vendor_ids": ["V-1"],
                 "bodies": [b""],
+                "placed_at": [0.0],
+                "body_bytes": [2],
+                "zeros": [False],
+                "zeroed": 0,
             }
             with database.connect() as writer:
                 writer.execute("set search_path to order_sync")
@@ -141,30 +193,51 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
         play(scenario)
 
     def test_claim_reads_the_due_index_alone(self, play: Play) -> None:
-        """Finding 1000 due orders among 50,000 clean ones touches the partial index and those orders, no more."""
+        """Finding 1000 due orders among 25,000 clean and 25,000 parked ones touches its index and those alone."""
 
         async def scenario(world: World) -> None:
             assert isinstance(world, PostgresWorld)
             connection = world.connection
             connection.execute(
-                "insert into order_sync (destination, order_key, lane, last_change, due_at, settled_revision)"
-                " select %s, i::text, 0, now(), now() - interval '1 minute', case when i %% 51 = 0 then 0 else 1 end"
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, settled_revision,"
+                " parked_revision, hold, placed_at) select %s, i::text, 0, now(), now() - interval '1 minute',"
+                " case when i %% 51 <= 25 then 0 else 1 end, case when i %% 51 between 1 and 25 then 1 end,"
+                " case when i %% 51 between 1 and 25 then 'backfill' end, to_timestamp(i)"
                 " from generate_series(1, 51000) i",
                 [world.destination],
             )
             connection.execute("analyze order_sync")
             parameters = {"destination": world.destination, "lane": 0, "busy": ["51", "102"], "limit": 1000}
-            plan = connection.execute(
-                "explain (analyze, buffers, format json) " + queries("delivery.sql")["due"], parameters
-            ).fetchone()
-            assert plan is not None
-            text = json.dumps(plan[0])
-            assert "order_sync_due" in text
-            scanned = {node["Relation Name"] for node in _nodes(plan[0][0]["Plan"]) if node["Node Type"] == "Seq Scan"}
-            assert scanned <= {"kafka_position"}  # a row per partition
-            removed = [node.get("Rows Removed by Filter", 0) for node in _nodes(plan[0][0]["Plan"])]
-            assert sum(removed) <= 2  # the busy ones
+            nodes = _plan(connection, "due", parameters)
+            assert any(node.get("Index Name") == "order_sync_due" for node in nodes)
+            scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+            assert scanned <= {"kafka_position", "era"}  # a row per partition; a few
+            orders = [node for node in nodes if node.get("Relation Name") == "order_sync"]
+            assert sum(node.get("Rows Removed by Filter", 0) for node in orders) <= 2  # the busy ones
             assert len(await world.due(limit=1000)) == 1000
+
+        play(scenario)
+
+    def test_release_reads_one_page_of_the_parked_index(self, play: Play) -> None:
+        """The oldest thousand among 50,000 parked orders are found without reading or sorting the others."""
+
+        async def scenario(world: World) -> None:
+            assert isinstance(world, PostgresWorld)
+            connection = world.connection
+            connection.execute(
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, parked_revision, hold,"
+                " placed_at) select %s, i::text, 1, now(), now(), 1, 'backfill', to_timestamp(60000 - i)"
+                " from generate_series(1, 50000) i",
+                [world.destination],
+            )
+            connection.execute("analyze order_sync")
+            page = {"destination": world.destination, "hold": "backfill", "since": 20000.0, "until": math.inf}
+            nodes = _plan(connection, "release_parked", {**page, "limit": 1000})
+            [scan] = [node for node in nodes if node.get("Index Name") == "order_sync_parked"]
+            assert scan["Actual Rows"] <= 1001
+            lease = await world.lead()
+            keys = await world.store.release_parked(lease, Hold.BACKFILL, Placed(since=20000.0), 1000)
+            assert keys == [str(number) for number in range(40000, 39000, -1)]
 
         play(scenario)
 
@@ -177,6 +250,15 @@ async def _until_waited_for(connection: psycopg.Connection) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("nobody waits")
+
+
+def _plan(connection: psycopg.Connection, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of the plan by which a statement was carried out; it changes nothing."""
+    text = "explain (analyze, format json) " + queries("delivery.sql")[statement]
+    with connection.transaction(force_rollback=True):
+        found = connection.execute(text, parameters).fetchone()
+    assert found is not None
+    return _nodes(found[0][0]["Plan"])
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

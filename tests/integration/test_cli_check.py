@@ -56,6 +56,26 @@ def test_all_well_is_said_line_by_line(healthy: Project) -> None:
         assert f"ok    {part}" in ran.out
 
 
+def test_personal_columns_are_listed(healthy: Project, database: Any) -> None:
+    """Those that are stored as they are, those of which a hash is stored; dropped ones are none."""
+    with database.connect() as connection:
+        connection.execute("set search_path to order_sync")
+        connection.execute("insert into source (name) values ('customers')")
+        seen = "insert into source_column (source, name, type) select id, unnest(%s::text[]), 'text' from source"
+        connection.execute(seen, [["id", "email", "phone", "first_name", "middle_name"]])
+    stored = "personal columns that are stored as they are"
+    assert f"ok    {stored}: customers.email" in healthy("check", "--offline").out
+    said = healthy("check").out
+    assert f"ok    {stored}: customers.email, customers.first_name, customers.middle_name, customers.phone" in said
+    path = healthy.folder / "mapping.yaml"
+    key = "key: [id]\n    hash: {email: email}\n    drop: [first_name, middle_name, phone]"
+    sources, customers, rest = path.read_text().partition("  customers:")
+    path.write_text(sources + customers + rest.replace("key: [id]", key, 1))
+    said = healthy("check").out
+    assert f"ok    {stored}: none by their names" in said
+    assert "ok    columns of which a hash alone is stored: customers.email" in said
+
+
 def test_json_holds_the_same(healthy: Project) -> None:
     """For scripts: a verdict and the findings."""
     healthy.secret("wrong")

@@ -221,6 +221,15 @@ def test_rows_are_json_lines_with_every_digit(project: Project, sql: psycopg.Con
     assert json.loads(second) == {"key": "2", "deleted": True, "unknown": ["note", "total"], "columns": {"id": 2}}
 
 
+def test_rows_hide_what_is_personal(project: Project, sql: psycopg.Connection) -> None:
+    """By the name of the column, unless it is asked for; the numbers beside it keep their digits."""
+    add_row(sql, "orders", "1", f'{{"id": 1, "total": {BIG}, "customer_email": "jo@example.com"}}')
+    hidden, shown = project("rows", "orders").out, project("rows", "orders", "--reveal").out
+    assert json.loads(hidden, parse_float=str)["columns"]["customer_email"] == "***"
+    assert BIG in hidden
+    assert "jo@example.com" in shown
+
+
 def test_rows_by_key_and_limit(project: Project, sql: psycopg.Connection) -> None:
     """One row, or the first few; pages do not lose or repeat a row."""
     sql.execute(

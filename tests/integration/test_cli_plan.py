@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from cli_project import Project
 from confluent_kafka import Producer
-from delivery_rig import MAPPING, Rig, Shop, mapping_at
-from fixtures.postgres import Database
+from delivery_rig import MAPPING, Rig
 from fixtures.sandbox import RunningSandbox
 
 from daemon.state import reads
@@ -23,37 +21,29 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def rig(
-    database: Database,
-    connection: psycopg.Connection,
-    sandbox: RunningSandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Rig:
+def delivered(rig: Rig) -> Rig:
     """Six orders at the API, by a real delivery."""
-    monkeypatch.setenv("ORDER_SYNC_API_KEY", sandbox.api_key)
-    made = Rig(
-        database.settings, Shop(connection), mapping_at(tmp_path), sandbox.url, sandbox.client_id, sandbox.api_key
-    )
 
     async def scenario() -> None:
-        async with made.delivery() as delivery:
+        async with rig.delivery() as delivery:
             await delivery.loop.run_once()
             for number in range(1, 7):
-                made.shop.order(str(number))
-            await delivery.until(lambda: made.shop.owed() == 0)
+                rig.shop.order(str(number))
+            await delivery.until(lambda: rig.shop.owed() == 0)
             await delivery.loop.drain()
 
     asyncio.run(scenario())
-    return made
+    return rig
 
 
 @pytest.fixture
-def project(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
+def project(
+    delivered: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Project:
     """A project over that delivery's state, destination and mapping."""
     made = Project(tmp_path, monkeypatch, capsys)
-    made.set("postgres", dsn=rig.postgres.dsn)
-    made.sections["destinations"] = {"d": {"base_url": rig.url, "client_id": rig.client_id}}
+    made.set("postgres", dsn=delivered.postgres.dsn)
+    made.sections["destinations"] = {"d": {"base_url": delivered.url, "client_id": delivered.client_id}}
     write(made, "mapping.yaml")
     return made
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from cli_project import Project
-from delivery_rig import Rig, Shop, mapping_at
-from fixtures.postgres import Database
+from delivery_rig import Rig, mapping_at
 from fixtures.sandbox import RunningSandbox
 
 from daemon.cli import reconcile
@@ -24,42 +22,34 @@ RANGE = ("--from", "2026-03-01", "--to", "2026-03-03")
 
 
 @pytest.fixture
-def rig(
-    database: Database,
-    connection: psycopg.Connection,
-    sandbox: RunningSandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Rig:
+def delivered(rig: Rig) -> Rig:
     """Twelve orders of six days at the API, by a real delivery: 1 and 2 of February 27, 3 and 4 of the 28th, ..."""
-    monkeypatch.setenv("ORDER_SYNC_API_KEY", sandbox.api_key)
-    made = Rig(
-        database.settings, Shop(connection), mapping_at(tmp_path), sandbox.url, sandbox.client_id, sandbox.api_key
-    )
 
     async def scenario() -> None:
-        async with made.delivery() as delivery:
+        async with rig.delivery() as delivery:
             await delivery.loop.run_once()
             for index, day in enumerate(("02-27", "02-28", "03-01", "03-02", "03-03", "03-04")):
                 for number in (1, 2):
-                    made.shop.order(str(2 * index + number), placed_at=f"2026-{day}T0{number}:30:00Z")
-            await delivery.until(lambda: made.shop.owed() == 0)
+                    rig.shop.order(str(2 * index + number), placed_at=f"2026-{day}T0{number}:30:00Z")
+            await delivery.until(lambda: rig.shop.owed() == 0)
             await delivery.loop.drain()
 
     asyncio.run(scenario())
-    return made
+    return rig
 
 
 @pytest.fixture
-def project(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
+def project(
+    delivered: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Project:
     """A project over that delivery, which takes what was accepted for applied at once."""
     monkeypatch.setenv("LOGNAME", "alice")
     monkeypatch.setattr(reconcile, "PAGE", 2)
     monkeypatch.setattr(books, "PAGE", 5)
     made = Project(tmp_path, monkeypatch, capsys)
-    made.set("postgres", dsn=rig.postgres.dsn)
+    made.set("postgres", dsn=delivered.postgres.dsn)
     made.set("delivery", vendor_settle_secs=0.001)
-    made.sections["destinations"] = {"d": {"base_url": rig.url, "client_id": rig.client_id}}
+    made.sections["destinations"] = {"d": {"base_url": delivered.url, "client_id": delivered.client_id}}
     mapping_at(tmp_path)
     return made
 

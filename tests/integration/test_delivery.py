@@ -7,30 +7,13 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from delivery_rig import Driven, Rig, Shop, mapping_at
-from fixtures.postgres import Database
+from delivery_rig import Driven, Rig, mapping_at
 from fixtures.sandbox import RunningSandbox
 
 from daemon.errors import DestinationError
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture
-def rig(
-    database: Database,
-    connection: psycopg.Connection,
-    sandbox: RunningSandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Rig:
-    """A shop with an empty API."""
-    monkeypatch.setenv("ORDER_SYNC_API_KEY", sandbox.api_key)
-    return Rig(
-        database.settings, Shop(connection), mapping_at(tmp_path), sandbox.url, sandbox.client_id, sandbox.api_key
-    )
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

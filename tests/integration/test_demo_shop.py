@@ -22,7 +22,7 @@ from daemon.document.assemble import Assembler
 from daemon.document.outcome import Ineligible, Ready, Voided
 from daemon.mapping.keys import row_key
 from daemon.mapping.loader import load_mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 
 ACTIONS = 1200
 KINDS = {
@@ -76,7 +76,7 @@ def test_mapping_and_truth_agree_on_every_order(empty_database: Database) -> Non
         tables = _rows(connection, list(mapping.sources))
         expected = expected_orders(connection)
         shared = {
-            (name, key): StoredRow(name, key, None, columns)
+            Wanted(name, key): StoredRow(name, key, None, columns)
             for name in ("customers", "addresses", "variants", "products")
             for key, columns in tables[name].items()
         }
@@ -89,9 +89,8 @@ def test_mapping_and_truth_agree_on_every_order(empty_database: Database) -> Non
         documents: dict[str, dict[str, Any]] = {}
         outcomes: defaultdict[type, set[str]] = defaultdict(set)
         for root, rows in owned.items():
-            while more := assembler.needs(rows) & shared.keys():
-                rows.extend(shared[key] for key in more)
-            outcome = assembler.assemble(root, rows)
+            complete = assembler.complete(rows, lambda wanted: [shared[name] for name in wanted if name in shared])
+            outcome = assembler.assemble(root, complete)
             number = tables["orders"][root]["number"]
             outcomes[type(outcome)].add(number)
             if isinstance(outcome, Ready):

@@ -123,7 +123,7 @@ def test_added_levels_belong_to_their_orders(state: State) -> None:
 
 def test_a_changed_owner_moves_rows_and_marks_both_orders(state: State) -> None:
     """Lines that belonged by one column belong by another: their orders are due, and so are those they left."""
-    moved = replace(LINES, owner=owner("lines", "orders", "billed_order_id"))
+    moved = replace(LINES, owners=(owner("lines", "orders", "billed_order_id"),))
     before, after = (
         structure(orders=ORDERS, lines=LINES, taxes=TAXES),
         structure(orders=ORDERS, lines=moved, taxes=TAXES),

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import psycopg
 import pytest
-from delivery_rig import MAPPING, Rig, Shop
-from fixtures.postgres import Database
+from delivery_rig import MAPPING, Rig
 from fixtures.sandbox import RunningSandbox
 
 from daemon.mapping.loader import load_mapping
@@ -29,20 +27,14 @@ READINGS: list[Refusal] = ["batch", "orders"]
 
 
 @pytest.fixture
-def rig(
-    database: Database,
-    connection: psycopg.Connection,
-    sandbox: RunningSandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Rig:
+def shop(rig: Rig, sandbox: RunningSandbox, tmp_path: Path) -> Rig:
     """A shop whose lines have variants, and an API that takes a product once."""
-    monkeypatch.setenv("ORDER_SYNC_API_KEY", sandbox.api_key)
     path = tmp_path / "mapping.yaml"
     text = MAPPING.format(on_delete="keep")
     path.write_text(text.replace("{id: l.sku, name: l.sku,", "{id: l.sku, variant_id: text(l.id), name: l.sku,"))
+    rig.mapping = load_mapping(path)
     sandbox.admin.options(unique_product_ids=True)
-    return Rig(database.settings, Shop(connection), load_mapping(path), sandbox.url, sandbox.client_id, sandbox.api_key)
+    return rig
 
 
 def add_orders(rig: Rig, bad: set[int]) -> None:
@@ -65,29 +57,29 @@ def posts(sandbox: RunningSandbox) -> list[dict[str, int]]:
 @pytest.mark.parametrize("refusal", READINGS)
 @pytest.mark.parametrize(("shape", "most_requests", "most_bytes"), [("encoded", 3, 2.0), ("text", 115, 6.0)])
 def test_seven_bad_orders_of_a_thousand(
-    rig: Rig, sandbox: RunningSandbox, refusal: Refusal, shape: ErrorShape, most_requests: int, most_bytes: float
+    shop: Rig, sandbox: RunningSandbox, refusal: Refusal, shape: ErrorShape, most_requests: int, most_bytes: float
 ) -> None:
     """The bad ones end in quarantine with what was said, all others at the API, within so many requests and bytes."""
     sandbox.admin.options(refusal=refusal, error_shape=shape)
 
     async def scenario() -> None:
-        async with rig.delivery(**PATIENT) as delivery:
+        async with shop.delivery(**PATIENT) as delivery:
             await delivery.loop.run_once()
-            add_orders(rig, set(BAD))
-            await delivery.until(lambda: rig.shop.owed() == 0, "settling everything", secs=60)
+            add_orders(shop, set(BAD))
+            await delivery.until(lambda: shop.shop.owed() == 0, "settling everything", secs=200)
 
     asyncio.run(scenario())
     bad = {f"{number:03}" for number in BAD}
     assert set(sandbox.admin.orders()) == {f"A-{number:03}" for number in range(ORDERS)} - {f"A-{key}" for key in bad}
     for key in bad:
-        record = rig.shop.record(key)
+        record = shop.shop.record(key)
         assert record["quarantine_revision"] == record["revision"]
         assert record["quarantine_reason"] == "rejected"
         assert record["attempts"] == 1
         assert ("duplicate product" in record["last_error"].lower()) == (shape == "encoded"), record["last_error"]
         assert record["last_error"]
-    assert rig.shop.one("select count(*) from order_sync where quarantine_revision is not null") == len(BAD)
-    assert rig.shop.one("select count(*) from order_sync where accepted_at is not null") == ORDERS - len(BAD)
+    assert shop.shop.one("select count(*) from order_sync where quarantine_revision is not null") == len(BAD)
+    assert shop.shop.one("select count(*) from order_sync where accepted_at is not null") == ORDERS - len(BAD)
     sent = posts(sandbox)
     assert len(sent[0]["order_ids"]) == ORDERS, "they went out as one batch"
     assert len(sent) <= most_requests
@@ -96,18 +88,18 @@ def test_seven_bad_orders_of_a_thousand(
 
 @pytest.mark.parametrize("refusal", READINGS)
 @pytest.mark.parametrize("shape", ["encoded", "text"])
-def test_a_thousand_orders_bad_alike(rig: Rig, sandbox: RunningSandbox, refusal: Refusal, shape: ErrorShape) -> None:
+def test_a_thousand_orders_bad_alike(shop: Rig, sandbox: RunningSandbox, refusal: Refusal, shape: ErrorShape) -> None:
     """All are refused for one reason: our fault. The destination halts, no order is quarantined or loses an attempt."""
     sandbox.admin.options(refusal=refusal, error_shape=shape)
 
     async def scenario() -> None:
-        async with rig.delivery(**PATIENT) as delivery:
+        async with shop.delivery(**PATIENT) as delivery:
             await delivery.loop.run_once()
-            add_orders(rig, set(range(ORDERS)))
-            await delivery.until(lambda: rig.shop.one("select halted_reason from destination"), secs=60)
+            add_orders(shop, set(range(ORDERS)))
+            await delivery.until(lambda: shop.shop.one("select halted_reason from destination"), secs=200)
 
     asyncio.run(scenario())
     assert sandbox.admin.orders() == {}
-    assert rig.shop.owed() == ORDERS
+    assert shop.shop.owed() == ORDERS
     for none in ("quarantine_revision is not null", "attempts > 0", "settled_revision > 0"):
-        assert rig.shop.one(f"select count(*) from order_sync where {none}") == 0
+        assert shop.shop.one(f"select count(*) from order_sync where {none}") == 0

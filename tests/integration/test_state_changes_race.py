@@ -27,7 +27,7 @@ pytestmark = pytest.mark.postgres
 
 GIVEN = structure(orders=WITH_COUPONS, lines=LINES, coupons=COUPONS)
 ORDERS_0, LINES_0 = TopicPartition("t.orders", "one", 0), TopicPartition("t.lines", "one", 0)
-MOVED = replace(LINES, owner=owner("lines", "orders", "other_id"))
+MOVED = replace(LINES, owners=(owner("lines", "orders", "other_id"),))
 HOUR = timedelta(hours=1)
 
 
@@ -74,7 +74,7 @@ def test_a_rebuild_by_snapshot_with_changed_relations_moves_stored_rows(state: S
 def test_a_row_that_moves_below_another_row_is_resolved_again(state: State) -> None:
     """Three hops: the row read again hangs below another line and finds that line's order."""
     given = structure(orders=ORDERS, lines=LINES, taxes=TAXES)
-    moved = structure(orders=ORDERS, lines=LINES, taxes=replace(TAXES, owner=owner("taxes", "lines", "other_line")))
+    moved = structure(orders=ORDERS, lines=LINES, taxes=replace(TAXES, owners=(owner("taxes", "lines", "other_line"),)))
     store = state.start("A", given)
     for n in "12":
         state.fold(store, given, state.events.change("orders", n, v=1))

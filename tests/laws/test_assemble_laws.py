@@ -6,16 +6,19 @@ import json
 import tempfile
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judges import bent, disagreement, outcomes
 from mapping_cases import SHOP, assemble, line_row, load, refund_rows, shop_rows
 
 from daemon.document.lines import settle_refunds
 from daemon.document.order import canonical, document_of, validate, void_document
 from daemon.document.outcome import Invalid, Oddity, Ready
 from daemon.mapping.currencies import exact_sum, quantum, round_to, shares
+from daemon.mapping.model import Policies
 from daemon.mapping.rows import StoredRow
 
 AMOUNTS = st.decimals(-1_000_000, 1_000_000, places=4)
@@ -126,11 +129,25 @@ def test_settled_refunds_are_stable(rows: list[dict[str, Any]]) -> None:
         {"id": "B", "quantity": Decimal(9), "price": Decimal(3)},
     ]
     first_oddities: list[Oddity] = []
-    once = settle_refunds([dict(row) for row in rows], products, 2, first_oddities)
-    twice = settle_refunds([dict(row) for row in once], products, 2, [])
+    once = settle_refunds([dict(row) for row in rows], products, 2, Policies(), first_oddities)
+    twice = settle_refunds([dict(row) for row in once], products, 2, Policies(), [])
     assert once == twice
     keys = [(row["product_id"], row["refund_made_at"]) for row in once]
     assert len(keys) == len(set(keys))
+
+
+def test_the_sandbox_passes_whatever_is_sent() -> None:
+    """10,000 random rows: every document that is made of them passes the contract as the sandbox reads it."""
+    found = outcomes(SHOP_MAPPING, Random(7), 10_000)
+    assert found["Ready"] > 100
+    assert found["Invalid"] > 100
+
+
+def test_the_sandbox_and_the_document_rules_agree() -> None:
+    """Two transcriptions of one contract that share no code: what one refuses the other refuses."""
+    lots = Random(7)
+    told = [text for text in (disagreement(bent(lots)) for _ in range(1500)) if text is not None]
+    assert told == []
 
 
 ANYTHING = st.one_of(

@@ -362,10 +362,26 @@ def test_requests_left_open_are_held_for_the_fence_on_the_leaders_own_clock() ->
     assert state.ledger.used(ends + 61) == 0
 
 
+def test_new_era_sends_nothing_for_a_fence_and_takes_the_budget_to_be_used_up() -> None:
+    """Of the future that was lost a request may still land, and its last bytes may only just arrive."""
+    policy = chosen(budget_bytes=1000, max_request_bytes=1000, budget_window_secs=300)
+    state = core.start(policy, Standing(), [], [], 100.0, era_secs=20.0)
+    began, fence = 80.0, policy.fence_secs
+    assert core.step(state, Tick(), began + fence - 0.1)[1] == ()
+    assert core.standing_of(state, 100.0).pause_secs == fence - 20.0
+    counts = began + policy.start_grace_secs + policy.request_timeout_secs + policy.budget_window_secs
+    assert state.ledger.used(counts - 0.1) == 1000
+    assert state.ledger.used(counts + 0.1) == 0
+    _, (fetch,) = core.step(state, Tick(), max(counts, began + fence) + 0.1)
+    assert isinstance(fetch, Fetch)
+
+
 def test_orders_of_one_vendor_id_never_share_the_line() -> None:
     """Two orders that claim one id at the API are not in flight together, in one request or in two."""
     state = core.start(chosen(requests_in_flight=4), Standing(), [], [], 0.0)
-    twins = tuple(Item(DueOrder(key, 0, 1, 0.0), Document("same", b"{}", b""), 0.0) for key in ("1", "2"))
+    twins = tuple(
+        Item(DueOrder(key, 0, 1, 0.0), Document("same", b"{}", b"", 0.0, zero=False), 0.0) for key in ("1", "2")
+    )
     state, (fetch,) = core.step(state, Tick(), 0.0)
     assert isinstance(fetch, Fetch)
     state, _ = core.step(state, Fetched(fetch, twins), 0.0)

@@ -218,7 +218,7 @@ class Storm:
         settings = Settings(
             mapping=Path(self.mapping.path),
             delivery=CHOSEN,
-            destinations={"d": Destination(base_url="http://localhost", client_id="c")},
+            destinations={"d": Destination(base_url="http://localhost", client_id="c", live_since="1970-01-01")},
         )
         api = ScriptedApi(self.world)
         loop = DeliveryLoop(

@@ -22,6 +22,8 @@ from fixtures.sandbox import RunningSandbox
 from kill_rig import SCALED
 
 from daemon.demo.process import free_port
+from daemon.settings import Postgres
+from daemon.state import steer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
@@ -40,6 +42,7 @@ class Daemon:
     names: dict[str, str]
     port: int
     key: str
+    postgres: Postgres
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDER_SYNC_")}
@@ -100,11 +103,11 @@ def daemon(
             "properties": {"session.timeout.ms": 6000},
         },
         "postgres": {"dsn": database.settings.dsn},
-        "destinations": {"test": {"base_url": sandbox.url, "client_id": sandbox.client_id}},
+        "destinations": {"test": {"base_url": sandbox.url, "client_id": sandbox.client_id, "live_since": "1970-01-01"}},
         "operate": {"listen_host": "127.0.0.1", "listen_port": port, "shutdown_secs": 20},
     }
     (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    return Daemon(tmp_path, broker.bootstrap, names, port, sandbox.api_key)
+    return Daemon(tmp_path, broker.bootstrap, names, port, sandbox.api_key, database.settings)
 
 
 def truth() -> dict[str, dict[str, str | None]]:
@@ -142,6 +145,32 @@ def test_nothing_remains_where_every_order_is_one(daemon: Daemon, sandbox: Runni
     status, events = daemon.run("--until-caught-up")
     assert status == 0, events[-5:]
     assert sandbox.admin.orders().keys() == {n for n, row in truth().items() if row["status"] != "cancelled"}
+
+
+def test_old_orders_that_nobody_asked_for_remain(daemon: Daemon, sandbox: RunningSandbox) -> None:
+    """Exit 3 with their number, in shadow too; exit 1 where delivery is off; what was asked for is waited for."""
+    settings = json.loads((daemon.home / "settings.json").read_text(encoding="utf-8"))
+    destination = settings["destinations"]["test"]
+    del destination["live_since"]
+    wanted = {number for number, row in truth().items() if row["status"] not in ("pending", "cancelled")}
+
+    def run(mode: str) -> tuple[int, dict[str, Any]]:
+        destination["delivery"] = mode
+        (daemon.home / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        status, events = daemon.run("--until-caught-up")
+        return status, next((event for event in events if event["event"] == "caught up"), {})
+
+    daemon.produce()
+    assert run("off")[0] == 1
+    status, counted = run("shadow")
+    assert (status, counted["shadow"]) == (3, len(wanted))
+    assert sandbox.admin.stats()["requests"] == 0
+    status, counted = run("on")
+    assert (status, counted["backfill"]) == (3, len(wanted))
+    steer.ask_backfill(daemon.postgres, ["test"], None, None, "alice")
+    status, counted = run("on")
+    assert (status, "backfill" in counted) == (3, False)
+    assert sandbox.admin.orders().keys() == wanted
 
 
 def test_refused_orders_remain_in_quarantine(daemon: Daemon, sandbox: RunningSandbox) -> None:

@@ -12,20 +12,20 @@ from recorder.recordings import RECORDINGS
 
 from daemon.demo.process import RigError
 
-CORPORA = Path(__file__).parents[1] / "corpora"
+TESTS = Path(__file__).parents[1]
 
 
 def main() -> int:
     """Record what is asked for; 1 where the rig fails."""
     parser = argparse.ArgumentParser(prog="recorder", description="Record corpora from real connectors.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECORDINGS))
-    parser.add_argument("--into", type=Path, default=CORPORA, help="the directory to write to (default: the corpora's)")
+    parser.add_argument("--into", type=Path, help="the directory to write to (default: tests/corpora, or tests/shops)")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - RECORDINGS.keys():
         parser.error(f"no recording is called {', '.join(sorted(unknown))}; there are {', '.join(RECORDINGS)}")
     for name in arguments.names or ():
         try:
-            _record(name, arguments.into)
+            _record(name, arguments.into or TESTS / ("shops" if RECORDINGS[name].oms else "corpora"))
         except (RigError, UnavailableError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1

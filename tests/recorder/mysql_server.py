@@ -40,14 +40,14 @@ OPTIONS = (
     "--innodb-buffer-pool-size=32M",
 )
 PREPARE = f"""
-create database {DATABASE} character set utf8mb4;
+create database {{database}} character set utf8mb4;
 create user {USER}@'%' identified by '{PASSWORD}';
 grant all privileges on *.* to {USER}@'%';
 """
 
 
 class BinlogServer(Part):
-    """One server with the database `DATABASE`. It runs as `nobody` where we are root, whom it would refuse to serve."""
+    """One server with one database. It runs as `nobody` where we are root, whom it would refuse to serve."""
 
     connector: ClassVar[str]
     """The class of Debezium's connector for it."""
@@ -56,8 +56,9 @@ class BinlogServer(Part):
     has_json: ClassVar[bool]
     """Whether there is a type of that name."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: str = DATABASE) -> None:
         super().__init__(Path(tempfile.mkdtemp(prefix="order-sync-binlog-", dir=shared_directory())))
+        self.database = database
         self.port = 0
         self._child: Child | None = None
 
@@ -71,7 +72,7 @@ class BinlogServer(Part):
             os.chown(data, *identity)
         program = self._install(data)
         prepare = self.directory / "prepare.sql"
-        prepare.write_text(PREPARE)
+        prepare.write_text(PREPARE.format(database=self.database))
         self.port = free_port()
         places = [f"--datadir={data}", f"--socket={data / 'socket'}", f"--port={self.port}", f"--init-file={prepare}"]
         child = self._child = Child(
@@ -106,7 +107,7 @@ class BinlogServer(Part):
         return self._client("select 1;").returncode == 0
 
     def _client(self, script: str) -> subprocess.CompletedProcess[str]:
-        where = ["--protocol=tcp", "--host=127.0.0.1", f"--port={self.port}", f"--user={USER}", DATABASE]
+        where = ["--protocol=tcp", "--host=127.0.0.1", f"--port={self.port}", f"--user={USER}", self.database]
         form = ["--batch", "--raw", "--skip-column-names", "--default-character-set=utf8mb4"]
         return subprocess.run(
             [str(_program("mariadb")), "--no-defaults", *form, *where],

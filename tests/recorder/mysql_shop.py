@@ -22,6 +22,54 @@ TABLES = ("customers", "orders", "order_lines", "refunds")
 SCHEMA = Path(__file__).with_suffix(".sql")
 
 
+def binlog_connector(server: BinlogServer, prefix: str) -> dict[str, str]:
+    """The properties of a connector for the server's database, in the way of the rig's for PostgreSQL."""
+    return {
+        "name": prefix,
+        "connector.class": server.connector,
+        "tasks.max": "1",
+        "database.hostname": "127.0.0.1",
+        "database.port": str(server.port),
+        "database.user": USER,
+        "database.password": PASSWORD,
+        "database.server.id": "5701",
+        "database.ssl.mode": server.without_tls,
+        "database.include.list": server.database,
+        "topic.prefix": prefix,
+        "schema.history.internal": "io.debezium.storage.file.history.FileSchemaHistory",
+        "schema.history.internal.file.filename": str(server.directory / "schema.history"),
+        "snapshot.mode": "initial",
+        "tombstones.on.delete": "true",
+        "decimal.handling.mode": "string",
+        "heartbeat.interval.ms": "1000",
+        "poll.interval.ms": "50",
+        "topic.creation.default.replication.factor": "1",
+        "topic.creation.default.partitions": "3",
+        "key.converter": JSON_CONVERTER,
+        "key.converter.schemas.enable": "false",
+        "value.converter": JSON_CONVERTER,
+        "value.converter.schemas.enable": "false",
+    }
+
+
+def await_log(server: BinlogServer, connect: Connect, name: str) -> None:
+    """Return once every change so far is in Kafka: the stored offset lies in a binary log that begins after it.
+
+    A heartbeat carries the offset there, and Debezium sends none between events: each new log is one.
+    """
+    begun = _new_log(server)
+
+    def reached() -> bool:
+        _new_log(server)
+        return any(offset.get("file", "") >= begun for offset in connect.offsets(name))
+
+    wait_until(reached, "Debezium's offset after the last change", timeout=60, interval=0.5)
+
+
+def _new_log(server: BinlogServer) -> str:
+    return server.run("flush binary logs; show master status;")[-1].split("\t")[0]
+
+
 class MySqlShop:
     """One shop on a server that runs. The same seed makes the same shop, and the same days."""
 
@@ -36,49 +84,12 @@ class MySqlShop:
         server.run(schema if server.has_json else schema.replace(" json", " longtext"))
 
     def connector(self) -> dict[str, str]:
-        """The connector's properties, in the way of the rig's for PostgreSQL."""
-        return {
-            "name": PREFIX,
-            "connector.class": self._server.connector,
-            "tasks.max": "1",
-            "database.hostname": "127.0.0.1",
-            "database.port": str(self._server.port),
-            "database.user": USER,
-            "database.password": PASSWORD,
-            "database.server.id": "5701",
-            "database.ssl.mode": self._server.without_tls,
-            "database.include.list": DATABASE,
-            "topic.prefix": PREFIX,
-            "schema.history.internal": "io.debezium.storage.file.history.FileSchemaHistory",
-            "schema.history.internal.file.filename": str(self._server.directory / "schema.history"),
-            "snapshot.mode": "initial",
-            "tombstones.on.delete": "true",
-            "decimal.handling.mode": "string",
-            "heartbeat.interval.ms": "1000",
-            "poll.interval.ms": "50",
-            "topic.creation.default.replication.factor": "1",
-            "topic.creation.default.partitions": "3",
-            "key.converter": JSON_CONVERTER,
-            "key.converter.schemas.enable": "false",
-            "value.converter": JSON_CONVERTER,
-            "value.converter.schemas.enable": "false",
-        }
+        """The connector's properties."""
+        return binlog_connector(self._server, PREFIX)
 
     def await_connector(self, connect: Connect) -> None:
-        """Return once every change so far is in Kafka: the stored offset lies in a binary log that begins after it.
-
-        A heartbeat carries the offset there, and Debezium sends none between events: each new log is one.
-        """
-        begun = self._new_log()
-
-        def reached() -> bool:
-            self._new_log()
-            return any(offset.get("file", "") >= begun for offset in connect.offsets(PREFIX))
-
-        wait_until(reached, "Debezium's offset after the last change", timeout=60, interval=0.5)
-
-    def _new_log(self) -> str:
-        return self._server.run("flush binary logs; show master status;")[-1].split("\t")[0]
+        """Return once every change so far is in Kafka."""
+        await_log(self._server, connect, PREFIX)
 
     def truth(self) -> dict[str, Any]:
         """Each table as it is now: {"shop.orders": {pk, replica_identity, columns, rows}}, rows in its own text.

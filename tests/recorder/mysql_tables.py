@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from recorder.mysql_server import DATABASE, BinlogServer
+from recorder.mysql_server import BinlogServer
 
 _BINARY = re.compile(r"(tiny|medium|long)?blob|(var)?binary")
 
@@ -18,7 +18,7 @@ def read_table(server: BinlogServer, name: str) -> dict[str, Any]:
     described = _select(
         server,
         ("column_name", "column_type", "is_nullable", "column_default", "column_key"),
-        f"information_schema.columns where table_schema = '{DATABASE}' and table_name = '{name}'"
+        f"information_schema.columns where table_schema = '{server.database}' and table_name = '{name}'"
         " order by ordinal_position",
     )
     key = [str(column) for column, *_, role in described if role == "PRI"]

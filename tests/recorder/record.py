@@ -16,6 +16,7 @@ from recorder.compaction import is_compacted, unknowns
 from recorder.messages import Line, drain, schema_ids, write_json, write_messages
 from recorder.mysql_server import MariaServer, MySqlServer
 from recorder.mysql_shop import MySqlShop
+from recorder.oms import BinlogOms, PostgresOms
 from recorder.postgres_shop import PostgresShop
 from recorder.recordings import Recording
 from recorder.registry import Registry
@@ -78,8 +79,9 @@ def record(recording: Recording, into: Path, *, note: Callable[[str], None] = la
                 _await_compaction(recording, broker)
         lines = drain(broker.bootstrap, leave_out=shop.leave_out)
         tables = shop.truth()
+        orders = shop.orders() if isinstance(shop, PostgresOms | BinlogOms) else None
         schemas = {identity: registry.schema(identity) for identity in schema_ids(lines)} if registry else None
-    return _write(recording, into, properties, lines, tables, schemas)
+    return _write(recording, into, properties, lines, tables, schemas, orders)
 
 
 def _write(
@@ -89,6 +91,7 @@ def _write(
     lines: list[Line],
     tables: dict[str, Any],
     schemas: dict[int, str] | None,
+    orders: list[dict[str, Any]] | None,
 ) -> Counter[str]:
     counts = Counter(line[0] for line in lines)
     kept = {
@@ -97,6 +100,8 @@ def _write(
         if not name.startswith(LOCAL) and not name.endswith(".registry.url")
     }
     truth: dict[str, Any] = {"connector": kept, "topics": counts, "tables": tables}
+    if orders is not None:
+        truth["orders"] = orders
     if recording.compacted is not None:
         truth["unknown"] = unknowns(lines, tables)
     write_messages(into / f"{recording.name}.jsonl.xz", lines)
@@ -106,11 +111,18 @@ def _write(
     return counts
 
 
-def _shop(recording: Recording, directory: Path, parts: ExitStack) -> PostgresShop | MySqlShop:
+def _shop(
+    recording: Recording, directory: Path, parts: ExitStack
+) -> PostgresShop | MySqlShop | PostgresOms | BinlogOms:
+    oms = recording.oms
     if recording.database != "postgres":
         server_class = MariaServer if recording.database == "mariadb" else MySqlServer
+        if oms is not None:
+            return BinlogOms(parts.enter_context(server_class(oms.name)), oms)
         return MySqlShop(parts.enter_context(server_class()))
     server = parts.enter_context(PostgresServer(directory / "postgres", logical=True))
+    if oms is not None:
+        return parts.enter_context(closing(PostgresOms(server, oms)))
     return parts.enter_context(closing(PostgresShop(server, full_identity=recording.full_identity)))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from recorder.oms import MAGENTO, SALEOR, SPREE, Oms
+
 AVRO_CONVERTER = "io.confluent.connect.avro.AvroConverter"
 COMPACTED = {
     "cleanup.policy": "compact",
@@ -22,13 +24,14 @@ UNWRAP = {
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording of the shop. `properties` replace or join those of the rig's connector."""
+    """One recording of the small shop, or of `oms`. `properties` replace or join those of the rig's connector."""
 
     name: str
     properties: Mapping[str, str] = field(default_factory=dict)
     database: Literal["postgres", "mariadb", "mysql"] = "postgres"
     full_identity: tuple[str, ...] = ()
     compacted: Mapping[str, Mapping[str, str]] | None = None  # tables to topic settings: on a real Apache Kafka
+    oms: Oms | None = None
 
     @property
     def avro(self) -> bool:
@@ -95,5 +98,16 @@ RECORDINGS = {
                 "refunds": COMPACTED,
             },
         ),
+        Recording("saleor", oms=SALEOR),
+        Recording(
+            "spree",
+            {
+                "key.converter.schemas.enable": "true",
+                "value.converter.schemas.enable": "true",
+                "decimal.handling.mode": "precise",
+            },
+            oms=SPREE,
+        ),
+        Recording("magento2", database="mariadb", oms=MAGENTO),
     )
 }

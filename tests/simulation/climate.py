@@ -73,6 +73,11 @@ class Fault(StrEnum):
     BACKFILL = "backfill against live traffic"
     GATE = "gate closed by ingest"
     MAPPING_SWITCH = "another mapping put in force"
+    MASS_VOID = "mass of orders gone at once"
+    # the operator
+    PAUSED = "delivery paused by an operator"
+    ASKED = "backfill parked, then asked for"
+    SHADOW = "delivery in shadow for a while"
 
 
 OF_REQUEST = {
@@ -125,9 +130,14 @@ EPISODES = {
     Fault.PAUSE: 6,
     Fault.LONG_PAUSE: 4,
     Fault.STATE_AWAY: 2,
+    Fault.RESTORED: 1,
     Fault.BACKFILL: 2,
     Fault.GATE: 2,
     Fault.MAPPING_SWITCH: 1,
+    Fault.MASS_VOID: 2,
+    Fault.PAUSED: 2,
+    Fault.ASKED: 4,
+    Fault.SHADOW: 1,
 }
 """How often each happens in a storm that asks for it."""
 
@@ -147,7 +157,7 @@ PROCESSES = frozenset(
         Fault.PAUSE_AT_SEND,
     }
 )
-STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH}
+STATE = frozenset(OF_STORE_CALL) - PROCESSES | {Fault.STATE_AWAY, Fault.GATE, Fault.MAPPING_SWITCH, Fault.RESTORED}
 VENDOR = frozenset(
     {
         Fault.OUTAGE,
@@ -161,6 +171,7 @@ VENDOR = frozenset(
 )
 ORDERS = frozenset(OF_CHANGE)
 GOOD_ORDERS = ORDERS - {Fault.REFUSED_ORDER, Fault.CRASHING_ORDER, Fault.LATE_PART, Fault.MISSING_PART}
+OPERATOR = frozenset({Fault.PAUSED, Fault.ASKED, Fault.SHADOW})
 FLAWS = frozenset({Fault.LIMITED, Fault.LIMITED_WAIT, Fault.OTHER_WRITER})
 """With these the vendor answers 429 although the budget was kept."""
 
@@ -225,6 +236,7 @@ def climate_of(seed: int, *, scale: float = 1.0, restore: bool = False) -> Clima
     lot = random.Random(f"{seed} climate")
     style = STYLES[seed % len(STYLES)]
     asked = _asked(style, lot)
+    asked |= _steered(style, random.Random(f"{seed} operator"))
     if restore:
         asked |= {Fault.RESTORED}
     busy = 1.0 if style is Style.EVERYTHING else 1.6
@@ -256,11 +268,7 @@ def climate_of(seed: int, *, scale: float = 1.0, restore: bool = False) -> Clima
             for fault, rate in (OF_REQUEST | OF_STORE_CALL | OF_CHANGE | {Fault.BEYOND_SETTLE: 0.15}).items()
             if fault in asked
         },
-        episodes={
-            fault: max(round(count * busy * scale), 1)
-            for fault, count in (EPISODES | {Fault.RESTORED: 1}).items()
-            if fault in asked
-        },
+        episodes={fault: max(round(count * busy * scale), 1) for fault, count in EPISODES.items() if fault in asked},
     )
 
 
@@ -285,6 +293,30 @@ def _asked(style: Style, lot: random.Random) -> frozenset[Fault]:
             return frozenset({Fault.BEYOND_SETTLE, Fault.CUT_APPLIED, Fault.CRASH, *GOOD_ORDERS})
 
 
+def _steered(style: Style, lot: random.Random) -> frozenset[Fault]:
+    """What an operator does, and what he has to decide about. In half of the worlds that can bear it, each."""
+    match style:
+        case Style.CLEAN:
+            may = {Fault.ASKED}
+        case Style.LINE | Style.PROCESSES:
+            may = {Fault.MASS_VOID, Fault.SHADOW}
+        case Style.STATE:
+            may = {Fault.ASKED, Fault.PAUSED, Fault.MASS_VOID}
+        case Style.VENDOR:
+            may = {Fault.ASKED, Fault.PAUSED, Fault.SHADOW}
+        case Style.ORDERS:
+            may = {Fault.ASKED, Fault.PAUSED, Fault.MASS_VOID}
+        case Style.EVERYTHING:
+            may = OPERATOR | {Fault.MASS_VOID}
+        case Style.BEYOND:
+            may = set()
+    chosen = frozenset(fault for fault in sorted(may) if lot.random() < 0.5)
+    # What an operator asks for has to be there, and orders have to have a way to go.
+    if Fault.ASKED in chosen:
+        chosen |= {Fault.BACKFILL}
+    return chosen | {Fault.CANCELLED} if Fault.MASS_VOID in chosen else chosen
+
+
 def _delivery(lot: random.Random, asked: frozenset[Fault]) -> Delivery:
     tight = Fault.BACKFILL in asked and lot.random() < 0.6
     chosen: dict[str, Any] = {
@@ -306,5 +338,6 @@ def _delivery(lot: random.Random, asked: frozenset[Fault]) -> Delivery:
         "max_orders_per_request": lot.choice([3, 10, 100]),
         "max_request_bytes": 4_000 if tight else 100_000,
         "budget_bytes": 20_000 if tight else 1_000_000,
+        "max_voids_per_hour": lot.choice([2, 5]) if Fault.MASS_VOID in asked else 1_000_000,
     }
     return Delivery(**chosen)

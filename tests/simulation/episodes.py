@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from daemon.state.schedule import Lane
+from simulation import person
 from simulation.climate import Fault
 from simulation.store import CLIENT_ID
 
@@ -34,8 +35,12 @@ def begin(world: World, fault: Fault) -> None:
 
 def mend(world: World) -> None:
     """Nothing is wrong any more."""
-    for end in (_reachable, _well, _good_key, _large_bodies, _own_budget, _state_back, _gate_open):
+    for end in (_reachable, _well, _good_key, _large_bodies, _own_budget, _state_back, _gate_open, person.light):
         end(world)
+    if Fault.PAUSED in world.climate.episodes:
+        person.resume(world)
+    if Fault.ASKED in world.climate.episodes:
+        person.ask_for_all(world)
 
 
 def _victim(world: World, fault: Fault) -> Process | None:
@@ -143,20 +148,35 @@ def _mapping_switch(world: World) -> None:
 def _backfill(world: World) -> None:
     lot = world.lots.episodes
     for number in range(lot.choice([30, 100, 200])):
-        world.shop.add(f"b{number}", Lane.BACKFILL, total=lot.randint(1, 9))
+        total = lot.randint(1, 9)
+        placed_at = person.placed_at_random(world) if Fault.ASKED in world.climate.episodes else None
+        world.shop.add(f"b{number}", Lane.BACKFILL, total=total, placed_at=placed_at)
 
 
 def _restored(world: World) -> None:
-    """The state goes back to what it is now, some time later; ingest reads again what came since."""
+    """The state goes back to what it is now, some time later. Ingest sees it after a moment, and reads it all again."""
+    if world.going_back:
+        return
     at, put_back = world.now, world.state.copied()
+    world.going_back = True
 
     def restore(world: World) -> None:
         put_back()
-        world.oracle.forgotten()
-        for key, order in world.shop.orders.items():
-            if order.touches[-1] > at:
-                world.state.touch(key, Lane.BACKFILL)
+        world.shop.unread = True
+        world.oracle.went_back()
         world.trace(f"the state is what it was at {at:.3f}")
+        _lasts(world, 0.0, 6.0, notice)
+
+    def notice(world: World) -> None:
+        world.state.begin_era()
+        world.oracle.era_begins()
+        _lasts(world, 0.5, 20.0, read_again)
+
+    def read_again(world: World) -> None:
+        world.shop.read_again(since=at)
+        world.state.end_replay()
+        world.oracle.forgotten()
+        world.going_back = False
 
     _lasts(world, 5.0, 40.0, restore)
 
@@ -180,4 +200,8 @@ _OF_THE_WORLD: dict[Fault, Episode] = {
     Fault.MAPPING_SWITCH: _mapping_switch,
     Fault.BACKFILL: _backfill,
     Fault.RESTORED: _restored,
+    Fault.MASS_VOID: person.mass_void,
+    Fault.PAUSED: person.pause,
+    Fault.ASKED: person.ask,
+    Fault.SHADOW: person.shadow,
 }

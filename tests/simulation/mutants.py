@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.delivery import aftermath, budget, core
-from daemon.delivery.destination import Tally
+from daemon.delivery.destination import Intake, Tally
 from daemon.delivery.verdict import Kind
 from daemon.settings import Delivery
 from daemon.state import memory_delivery as memory
@@ -274,6 +274,62 @@ def _hasty_blame(patch: Patch) -> None:
     patch.setattr(Tally, "explains", lambda self, _: not self.passed)
 
 
+def _guard_per_process(patch: Patch) -> None:
+    """The void guard begins anew with every leader."""
+    start = core.start
+
+    def forgetful(settings: Any, standing: Any, requests: Any, ledger: Any, *others: Any) -> Any:
+        requests = [replace(one, zeroed=0) for one in requests]
+        return start(settings, standing, requests, [replace(one, zeroed=0) for one in ledger], *others)
+
+    patch.setattr(core, "start", forgetful)
+
+
+def _guard_counts_accepted(patch: Patch) -> None:
+    """The void guard counts what was accepted, and forgets what got no answer."""
+    counted = aftermath._zeroed
+    patch.setattr(
+        aftermath,
+        "_zeroed",
+        lambda flight, records: counted(flight, [one for one in records if one.fate is Fate.ACCEPTED]),
+    )
+
+
+def _parked_without_revision(patch: Patch) -> None:
+    """An order that was parked once stays parked, whatever becomes of it."""
+    due = memory.OrderRecord.due
+
+    def never(self: Any, now: float) -> bool:
+        return self.parked_revision is None and due(self, now)
+
+    patch.setattr(memory.OrderRecord, "due", never)
+
+
+def _newest_first(patch: Patch) -> None:
+    """Old orders are released as they come, not oldest first."""
+    patch.setattr(memory, "sorted", lambda found: list(found)[::-1], raising=False)
+
+
+def _everything_asked_for(patch: Patch) -> None:
+    """Once anything of the backfill was asked for, all of it goes."""
+    patch.setattr(Intake, "in_turn", lambda self, placed_at: self.asked is not None or placed_at >= self.live_since)
+
+
+def _no_era(patch: Patch) -> None:
+    """Nobody sees that the state went back; ingest reads again from where it stands."""
+    patch.setattr(memory.MemoryDeliveryStore, "begin_era", lambda *_: None)
+
+
+def _era_keeps_digests(patch: Patch) -> None:
+    """What was accepted before the state went back is taken for what the vendor has."""
+    due = memory._due
+
+    def trusting(order: Any, now: float, era: int) -> Any:
+        return replace(due(order, now, era), digest=order.digest)
+
+    patch.setattr(memory, "_due", trusting)
+
+
 MUTANTS = (
     Mutant("settle without epoch", _settle_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
     Mutant("reserve without epoch", _reserve_without_epoch, (Style.PROCESSES, Style.EVERYTHING), 60),
@@ -292,5 +348,12 @@ MUTANTS = (
     Mutant("quarantine without its revision", _quarantine_without_revision, (Style.ORDERS,)),
     Mutant("commit in doubt forgotten", _doubt_forgotten, (Style.STATE, Style.EVERYTHING)),
     Mutant("late finisher silent", _late_finisher_silent, (Style.PROCESSES,), 30),
+    Mutant("no era", _no_era, (Style.STATE,), 30),
+    Mutant("an era keeps digests", _era_keeps_digests, (Style.STATE, Style.EVERYTHING), 60),
     Mutant("blame at the first contrast", _hasty_blame, (Style.LINE, Style.VENDOR)),
+    Mutant("guard counts per process only", _guard_per_process, (Style.PROCESSES, Style.LINE, Style.EVERYTHING), 30),
+    Mutant("guard counts what was accepted", _guard_counts_accepted, (Style.LINE, Style.EVERYTHING), 30),
+    Mutant("parked without its revision", _parked_without_revision, (Style.ORDERS, Style.STATE)),
+    Mutant("backfill not oldest first", _newest_first, (Style.CLEAN, Style.ORDERS)),
+    Mutant("all of the backfill once any is asked for", _everything_asked_for, (Style.ORDERS, Style.STATE)),
 )

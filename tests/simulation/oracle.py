@@ -6,19 +6,20 @@ Every violation is a text that begins with the promise it breaks.
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.delivery.reconcile import Ours, compare, missed
 from daemon.document.difference import parsed
 from daemon.document.outcome import Deleted, Ineligible, Invalid, Ready, Voided, Waiting
-from daemon.state.delivery_records import Fate, Freshness, Judgement, Outgoing, Settlement
+from daemon.state.delivery_records import Fate, Freshness, Hold, Judgement, Outgoing, Placed, Settlement
 from daemon.state.memory_delivery import OrderRecord
 from daemon.state.schedule import Lane
-from simulation.climate import FLAWS, Fault, Style
+from simulation.climate import FLAWS, PROCESSES, STATE, Fault, Style
 from simulation.shop import Truth, crashes, refused
 from simulation.store import EPOCH
 
@@ -29,6 +30,23 @@ if TYPE_CHECKING:
 
 FAIR = ("waiting_", "invalid")
 """Reasons of a quarantine that the order's own rows give."""
+
+
+PAUSE_HEARD_SECS = 3.0
+AT_HAND_SECS = 30.0
+"""So long after it was judged an order may still be put in flight, by a process that is held up a little."""
+
+ZERO = b'"purchase_total":0,'
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Zeros:
+    """Of one order: the POSTs that gave it a total, the one that last took it and was counted, whether one may."""
+
+    totals: list[int] = field(default_factory=list)
+    counted: int = -1
+    allowed: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +72,15 @@ class Oracle:
         self._judged: Counter[str] = Counter()
         self._late_begin = float("-inf")
         self._drift: set[str] = set()
+        self._parked: dict[str, int] = {}
+        self._asked: list[tuple[float, Placed]] = []
+        self._reached: list[tuple[float, float]] = []
+        self._known: set[str] = set()
+        self._paused_at: float | None = None
+        self._zeros: dict[str, Zeros] = defaultdict(Zeros)
+        self._zeroed_at: list[float] = []
+        self._discarded: dict[str, int] = {}
+        self._gaps: list[tuple[float, float]] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
         self.worst_live = 0.0
@@ -72,8 +99,11 @@ class Oracle:
         """Orders were put in flight."""
         world = self._world
         world.trace(f"{process.name} reserves request {request}: {', '.join(sorted(going))}")
+        self._not_paused()
+        records = world.state.orders(going)
         for order in orders:
             if order.key in going:
+                self._may_go(records[order.key], Lane(lane), order.placed_at)
                 self._on_time(order.key, order.revision, Lane(lane))
                 seen = self._seen[order.key]
                 seen.read_at, seen.reserved_at = order.read_at - EPOCH, world.now
@@ -127,7 +157,7 @@ class Oracle:
         for order in settlement.orders:
             if order.fate is Fate.QUARANTINED:
                 self._convicted(order.key, order.reason or "", order.detail or "")
-            elif records[order.key].attempts > self._judged[order.key]:
+            elif order.key in records and records[order.key].attempts > self._judged[order.key]:
                 self.breaks("P7", f"order {order.key} pays an attempt for {settlement.outcome} {settlement.status}")
 
     def judged(self, process: Process, judgements: Sequence[Judgement], held: Collection[str]) -> None:
@@ -137,6 +167,10 @@ class Oracle:
                 continue
             if one.settle:
                 self._settles(one.key, one.revision)
+            if one.parked and one.hold is not None:
+                self.counts[f"parked: {one.hold}"] += 1
+                self._parked[one.key] = one.revision
+                self._world.trace(f"{process.name} parks {one.key}: {one.hold}")
             if one.quarantine is not None:
                 self._world.trace(f"{process.name} quarantines {one.key}: {one.quarantine}")
                 self._convicted(one.key, one.quarantine, one.detail or "")
@@ -149,10 +183,116 @@ class Oracle:
             truth.lanes.append(truth.lanes[-1])
         self._world.trace(f"owed anew: {', '.join(sorted(keys))}")
 
+    # What an operator does, and what must follow from it
+
+    def told_to_pause(self, *, paused: bool) -> None:
+        """Delivery is paused, or goes on."""
+        self._paused_at = self._world.now if paused else None
+
+    def _not_paused(self) -> None:
+        """A pause is heard within a turn or two, where nothing keeps processes and statements waiting."""
+        world = self._world
+        slow = world.climate.asked & (PROCESSES | STATE)
+        if self._paused_at is not None and not slow and world.now > self._paused_at + PAUSE_HEARD_SECS:
+            self.breaks(
+                "pause", f"orders are put in flight {world.now - self._paused_at:.1f} s after delivery was paused"
+            )
+
+    def asked_for(self, placed: Placed | None) -> None:
+        """Old orders that were placed then are to be sent; None: none any more."""
+        self._asked.append((self._world.now, Placed(math.inf, math.inf) if placed is None else placed))
+
+    def released(self, process: Process, hold: Hold, placed: Placed, keys: Sequence[str]) -> None:
+        """Parked orders were released: of those that were to be, none that stays is older."""
+        world = self._world
+        for key in keys:
+            self._parked.pop(key, None)
+        if not keys:
+            return
+        world.trace(f"{process.name} releases {len(keys)} orders ({hold})")
+        records = world.state.orders()
+        newest = max(records[key].placed_at or 0.0 for key in keys)
+        if hold is Hold.BACKFILL:
+            self._reached.append((world.now, newest))
+        for key, record in records.items():
+            at = record.placed_at
+            if record.parked() and record.hold is hold and at is not None and at in placed and at < newest:
+                self.breaks("oldest first", f"order {key} stays parked though it is older than what was released")
+
+    def decides(self, keys: Collection[str], *, release: bool) -> None:
+        """Guarded orders are released or discarded."""
+        records = self._world.state.orders(keys)
+        for key in keys:
+            self._parked.pop(key, None)
+            self.counts["guarded, then released" if release else "guarded, then discarded"] += 1
+            if release:
+                self._zeros[f"A-{key}"].allowed = True
+            else:
+                self._discarded[key] = records[key].revision
+
+    def _may_go(self, record: OrderRecord, lane: Lane, placed_at: float) -> None:
+        """Neither a parked or discarded revision, nor an old order that nobody asked for or whose turn has not come."""
+        world, key = self._world, record.key
+        if self._lawless:
+            return
+        if self._parked.get(key) == record.revision:
+            self.breaks("parked", f"order {key} goes out though it is parked at revision {record.revision}")
+        if self._discarded.get(key) == record.revision:
+            self.breaks("guard", f"order {key} goes out though it was discarded at revision {record.revision}")
+        self._parked.pop(key, None)
+        new = key not in self._known
+        self._known.add(key)
+        if not new or lane is Lane.LIVE or Fault.ASKED not in world.climate.episodes or placed_at >= EPOCH:
+            return
+        ranges = [placed for at, placed in self._recent(self._asked)]
+        if not any(placed_at in placed for placed in ranges):
+            self.breaks("backfill", f"old order {key} goes out though nobody asked for it")
+        if placed_at > max((reached for _, reached in self._recent(self._reached)), default=-math.inf):
+            self.breaks("oldest first", f"old order {key} goes out before its turn")
+
+    def _recent(self, events: list[tuple[float, T]]) -> list[tuple[float, T]]:
+        """The events since which documents at hand may have been judged, and the one before them."""
+        since = self._world.now - AT_HAND_SECS
+        before = [event for event in events if event[0] <= since]
+        return [*before[-1:], *(event for event in events if event[0] > since)]
+
+    def _zeroes(self, line: Line, order_id: str) -> None:
+        """No more orders go from a total to 0 within an hour than may, but those that an operator let go."""
+        zeros, world = self._zeros[order_id], self._world
+        if ZERO not in line.documents[order_id]:
+            zeros.totals.append(line.number)
+            return
+        before = max((number for number in zeros.totals if number < line.number), default=-1)
+        if before <= zeros.counted:
+            return
+        zeros.counted = line.number
+        if zeros.allowed:
+            zeros.allowed = False
+            return
+        self._zeroed_at = [at for at in self._zeroed_at if at > world.now - 3600.0] + [world.now]
+        self.counts["zeroed"] += 1
+        most = world.climate.delivery.max_voids_per_hour
+        if len(self._zeroed_at) > most and not self._lawless:
+            self.breaks("guard", f"{len(self._zeroed_at)} orders went to 0 within an hour; {most} may: {order_id}")
+
     def forgotten(self) -> None:
         """The state went back: revisions do not count changes any more."""
-        for seen in self._seen.values():
-            seen.unknown = True
+        for key in self._world.shop.orders:
+            self._seen[key].unknown = True
+
+    def went_back(self) -> None:
+        """Until somebody sees it, whoever leads believes what it finds: an era promises from its beginning on."""
+        self._gaps.append((self._world.now, float("inf")))
+        self.forgotten()
+
+    def era_begins(self) -> None:
+        """What was put in flight before may still start within its grace."""
+        began, _ = self._gaps.pop()
+        self._gaps.append((began, self._world.now + self._world.climate.delivery.start_grace_secs))
+
+    def _unseen(self, line: Line) -> bool:
+        """Whether it was sent after the state went back and before anybody saw that."""
+        return any(began <= line.since <= ended for began, ended in self._gaps)
 
     def _settles(self, key: str, revision: int) -> None:
         seen = self._seen[key]
@@ -174,6 +314,8 @@ class Oracle:
 
     def sent(self, line: Line) -> None:
         """The first byte of a request left."""
+        if line.process.mode == "shadow":
+            self.breaks("shadow", f"POST {line.number} comes from a process in shadow")
         grace = self._world.climate.delivery.start_grace_secs
         if line.begun - line.since > grace + self._world.climate.delivery.connect_timeout_secs:
             self._late_begin = line.begun
@@ -192,7 +334,7 @@ class Oracle:
             return
         for order_id in line.order_ids:
             others = [other for other in self._open[order_id] if not (other.disturbed or line.disturbed)]
-            if others and not self._lawless:
+            if others and not self._lawless and not self._unseen(line):
                 self.breaks("P3", f"POST {line.number} and POST {others[0].number} are in flight together: {order_id}")
             if line.ended_at is None:
                 self._open[order_id].add(line)
@@ -201,7 +343,7 @@ class Oracle:
         """P5: nobody else writes, so there is no 429."""
         self.counts["429"] += 1
         world = self._world
-        if world.climate.asked & FLAWS or self._lawless:
+        if world.climate.asked & FLAWS or self._lawless or self._unseen(line):
             return
         if world.now - self._late_begin < 2 * world.climate.delivery.budget_window_secs:
             return  # bytes of a process that was paused between its last check and the first byte
@@ -215,20 +357,21 @@ class Oracle:
     def applies(self, line: Line, taken: Collection[str]) -> None:
         """P3: nothing is applied after a newer request for the same order left, but of a process that was paused."""
         for order_id in taken:
+            self._zeroes(line, order_id)
             newer = self._newest[order_id]
             if newer.number <= line.number:
                 continue
             self.counts["overtaken"] += 1
             if line.disturbed or newer.disturbed:
                 self.counts["overtaken by a late finisher"] += 1
-            elif not self._lawless:
+            elif not self._lawless and not self._unseen(newer):
                 text = f"POST {line.number} is applied after POST {newer.number} left: {order_id}"
                 self.breaks("P3", text)
 
     @property
     def _lawless(self) -> bool:
         """Worlds in which what P3 and P5 stand on does not hold."""
-        return Fault.BEYOND_SETTLE in self._world.climate.rates or Fault.RESTORED in self._world.climate.episodes
+        return Fault.BEYOND_SETTLE in self._world.climate.rates
 
     # The end
 
@@ -264,7 +407,8 @@ class Oracle:
             drift = compare(ours, shown[order_id]) if order_id in shown else missed(ours)
             if drift is not None:
                 self._drift.add(key)
-                if not self._lawless:
+                # What is kept as a lost future left it differs from what this state knows, and reconcile is to say so.
+                if not self._lawless and not self._gaps:
                     self.breaks("P3", f"reconcile calls order {key} {drift.kind}, and all is as it should be")
 
     def _detected(self, key: str) -> None:
@@ -335,10 +479,16 @@ class Oracle:
         if held is None or not must:
             return
         document = json.loads(held)
+        if record.hold is Hold.DISCARDED and not record.owed():
+            if not document["purchase_total"]:
+                self.breaks("guard", f"order {truth.key} was discarded, and the vendor holds it with 0")
+            return
         zero = [document["purchase_total"], document["tax"], document["shipping_cost"]]
         zero += [product[name] for product in document["products"] for name in ("price", "quantity")]
         if any(zero) or "Cancelled" not in document.get("order_tags", []):
-            if self._beyond(order_id):
+            if self._gaps and record.hold is Hold.LOST:
+                self.counts["lost with a future, and known to be"] += 1
+            elif self._beyond(order_id):
                 self._detected(truth.key)
             elif quarantined(record) and _guilty(zlib.decompress(record.last_attempted or b"")):
                 self.counts["voids that the vendor refuses"] += 1

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,9 +27,10 @@ from daemon.demo.stack import PostgresAt, PostgresServer
 from daemon.errors import OrderSyncError
 from daemon.mapping.rows import StoredRow
 from daemon.settings import Postgres
-from daemon.state import database
-from daemon.state.delivery_records import DeliveryState, Hold
+from daemon.state import database, steer
+from daemon.state.delivery_records import DeliveryState, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
+from daemon.state.era import Server, beginning, carried_out
 from daemon.state.memory_delivery import NEVER, OrderRecord
 from daemon.state.migrate import migrate
 from daemon.state.queries import queries
@@ -46,6 +49,9 @@ create function order_sync.statement_timestamp() returns timestamptz language sq
     return pg_catalog.to_timestamp(pg_catalog.current_setting('world.now')::float8);
 """
 
+TABLES = ("source_row", "order_sync", "delivery_request", "lease", "era")
+"""What goes back with a state: all that the processes and the shop write."""
+
 ROW = """
 insert into source_row (source, key, root, columns, deleted, origin, "offset")
 select id, %s, %s, %s::jsonb, %s, 1, 1 from source where name = %s
@@ -54,7 +60,8 @@ on conflict (source, key) do update set root = excluded.root, columns = excluded
 
 RECORDS = """
 select order_key, lane, revision, settled_revision, request_id, attempts, quarantine_revision, quarantine_reason,
-       mapping_version, hold, last_attempted, last_accepted
+       mapping_version, hold, last_attempted, last_accepted, parked_revision, zeroed,
+       extract(epoch from placed_at)::float8 as placed_at
 from order_sync where %(keys)s::text[] is null or order_key = any(%(keys)s::text[])
 """
 
@@ -102,6 +109,10 @@ class _Pool:
                     self._dsn, autocommit=True, prepare_threshold=None
                 )
             yield self._connection
+
+    def get_stats(self) -> dict[str, int]:
+        """As the real one's: the daemon asks a new connection who the server is."""
+        return {"connections_num": int(self._connection is not None)}
 
     def cut(self) -> None:
         """As the kernel does when the process is gone."""
@@ -195,6 +206,9 @@ class PostgresState:
                 hold=row["hold"] and Hold(row["hold"]),
                 last_attempted=row["last_attempted"],
                 last_accepted=row["last_accepted"],
+                parked_revision=row["parked_revision"],
+                placed_at=row["placed_at"],
+                zeroed=row["zeroed"],
             )
             for row in found
         }
@@ -211,11 +225,49 @@ class PostgresState:
             "infinity" if closed else None,
         )
 
+    def pause(self, *, paused: bool) -> None:
+        change = steer.pause if paused else steer.resume
+        change(self._settings, ["d"], "operator")
+
+    def ask(self, placed: Placed | None) -> None:
+        if placed is None:
+            steer.stop_backfill(self._settings, ["d"], "operator")
+        else:
+            since, until = (
+                None if math.isinf(at) else datetime.fromtimestamp(at, UTC) for at in (placed.since, placed.until)
+            )
+            steer.ask_backfill(self._settings, ["d"], since, until, "operator")
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        decide = steer.release_guarded if release else steer.discard_guarded
+        decide(self._settings, list(keys), ["d"], "operator")
+
     def put_in_force(self, version: str) -> None:
         self._one("update mapping_in_force set version = %s", version)
 
     def copied(self) -> Callable[[], None]:
-        raise NotImplementedError("a state on Postgres is not put back")
+        self._one("drop schema if exists copy cascade")
+        self._one("create schema copy")
+        for table in TABLES:
+            self._one(f"create table copy.{table} as table {table}")
+        last = self._one("select last_value from delivery_request_id_seq")
+
+        def put_back() -> None:
+            self._one(f"truncate {', '.join(TABLES)}")
+            for table in TABLES:
+                self._one(f"insert into {table} overriding system value table copy.{table}")
+            self._one("select setval('delivery_request_id_seq', %s)", last)
+
+        return put_back
+
+    def begin_era(self) -> None:
+        with database.transaction(self._ingest, self._settings) as cursor:
+            carried_out(cursor, beginning("a copy was put back", Server()))
+
+    def end_replay(self) -> None:
+        self._one(
+            "update era set targets_at = clock_timestamp(), replayed_at = clock_timestamp() where replayed_at is null"
+        )
 
     def _one(self, statement: str, *values: Any) -> Any:
         self._ingest.execute("set search_path to order_sync")

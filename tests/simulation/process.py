@@ -34,9 +34,10 @@ class Process:
         self.paused_at = float("-inf")
         self._thaw_at = float("-inf")
         self.mapping = world.mappings[world.version]
+        self.mode = world.mode
         self.stop = asyncio.Event()
         self.delivery = DeliveryLoop(
-            world.settings,
+            world.settings_in(world.mode),
             "d",
             self.mapping,
             FaultyStore(world.state.open(self), self),

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +95,7 @@ class Truth:
     """One order as the shop knows it. `touches` are the times of its changes."""
 
     key: str
+    placed_at: str = "2026-03-01T08:00:00Z"
     status: str = "paid"
     total: int = 1
     sku: str = "S"
@@ -120,6 +122,8 @@ class Shop:
         self._lot = random.Random(f"{climate.seed} shop")
         self._customers = {PATIENT}
         self._pending: list[tuple[float, Callable[[], None]]] = []
+        self.unread = False
+        """Ingest has changes before it that it read once and is to read again: what comes now is behind them."""
         self.orders: dict[str, Truth] = {}
         self.rows: dict[tuple[str, str], StoredRow] = {}
         self.put("customers", PATIENT, None, {"id": int(PATIENT), "name": "Ada"})
@@ -128,7 +132,8 @@ class Shop:
         """A row changes."""
         row = StoredRow(source, key, root, columns, deleted=deleted)
         self.rows[source, key] = row
-        self._mirror.put_row(row)
+        if not self.unread:
+            self._mirror.put_row(row)
 
     # Changes
 
@@ -143,11 +148,19 @@ class Shop:
         self.write(order, Lane.LIVE)
         return key
 
-    def add(self, key: str, lane: Lane, *, total: int = 1) -> None:
-        """A plain new order, or a plain change of one that is there."""
+    def add(self, key: str, lane: Lane, *, total: int = 1, placed_at: float | None = None) -> None:
+        """A plain new order, or a plain change of one that is there. `placed_at` is epoch seconds."""
         order = self.orders.setdefault(key, Truth(key))
+        if placed_at is not None:
+            order.placed_at = datetime.fromtimestamp(placed_at, UTC).isoformat(timespec="seconds")
         self._apply(order, None)
         order.total = total
+        self.write(order, lane)
+
+    def lose(self, key: str, kind: Fault, lane: Lane) -> None:
+        """An order is gone, in one of the ways there are."""
+        order = self.orders[key]
+        self._apply(order, kind)
         self.write(order, lane)
 
     def _apply(self, order: Truth, kind: Fault | None) -> None:
@@ -218,7 +231,7 @@ class Shop:
             "number": f"A-{order.key}",
             "status": order.status,
             "customer_id": int(order.customer),
-            "placed_at": "2026-03-01T08:00:00Z",
+            "placed_at": order.placed_at,
             "currency": "EUR",
             "total": order.total,
         }
@@ -240,7 +253,17 @@ class Shop:
     def _touch(self, order: Truth, lane: Lane) -> None:
         order.touches.append(self._now())
         order.lanes.append(lane)
-        self._mirror.touch(order.key, lane)
+        if not self.unread:
+            self._mirror.touch(order.key, lane)
+
+    def read_again(self, since: float) -> None:
+        """Ingest reads all that changed since then, the old and the new."""
+        self.unread = False
+        for row in self.rows.values():
+            self._mirror.put_row(row)
+        for order in self.orders.values():
+            if order.touches[-1] > since:
+                self._mirror.touch(order.key, order.lanes[-1])
 
     # What is true
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from daemon.errors import OrderSyncError, StateContended, StateUnavailable
 from daemon.mapping.rows import StoredRow
-from daemon.state.delivery_records import DeliveryState
+from daemon.state.delivery_records import DeliveryState, Placed
 from daemon.state.memory_delivery import MemoryDeliveryStore, OrderRecord
 from daemon.state.schedule import Lane
 from simulation.climate import OF_STORE_CALL, Climate, Fault
@@ -62,12 +62,32 @@ class State(Protocol):
         """Another mapping."""
         ...
 
+    def pause(self, *, paused: bool) -> None:
+        """An operator pauses delivery, or resumes it."""
+        ...
+
+    def ask(self, placed: Placed | None) -> None:
+        """An operator asks for old orders, or for none any more."""
+        ...
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        """An operator releases or discards guarded orders."""
+        ...
+
     def finish(self, process: Process, name: str, arguments: tuple[Any, ...]) -> None:
         """Carry out what the server goes on doing after the process gave it up. What it raises, nobody hears."""
         ...
 
     def copied(self) -> Callable[[], None]:
         """A copy of now; calling it puts the state back there."""
+        ...
+
+    def begin_era(self) -> None:
+        """Ingest sees that the state went back. It holds delivery until it has read again."""
+        ...
+
+    def end_replay(self) -> None:
+        """It has."""
         ...
 
     def closed(self, process: Process) -> None:
@@ -116,17 +136,36 @@ class MemoryState:
     def put_in_force(self, version: str) -> None:
         self.store.mapping_in_force = version
 
+    def pause(self, *, paused: bool) -> None:
+        self.store.pause(1, paused=paused)
+
+    def ask(self, placed: Placed | None) -> None:
+        self.store.ask(1, placed)
+
+    def decide_guarded(self, keys: Collection[str], *, release: bool) -> None:
+        decide = self.store.release_guarded if release else self.store.discard_guarded
+        decide(1, keys)
+
     def finish(self, process: Process, name: str, arguments: tuple[Any, ...]) -> None:
         with suppress(OrderSyncError):
             _at_once(getattr(SeenStore(self.store, process), name)(*arguments))
 
     def copied(self) -> Callable[[], None]:
-        kept = copy.deepcopy(self.store._destinations)
+        names = ("_destinations", "_rows", "_last_request", "eras")
+        kept = copy.deepcopy({name: getattr(self.store, name) for name in names})
 
         def put_back() -> None:
-            self.store._destinations = copy.deepcopy(kept)
+            for name, value in copy.deepcopy(kept).items():
+                setattr(self.store, name, value)
 
         return put_back
+
+    def begin_era(self) -> None:
+        self.store.begin_era("a copy was put back")
+
+    def end_replay(self) -> None:
+        self.store.replay()
+        self.store.end_replay()
 
     def closed(self, process: Process) -> None:
         """It held nothing."""
@@ -167,6 +206,11 @@ class SeenStore:
         held = await self._store.judge(lease, given, mapping_version)
         self._process.oracle.judged(self._process, given, frozenset(held))
         return held
+
+    async def release_parked(self, lease: Any, hold: Any, placed: Any, limit: int) -> list[str]:
+        keys = await self._store.release_parked(lease, hold, placed, limit)
+        self._process.oracle.released(self._process, hold, placed, keys)
+        return keys
 
     async def reopen(self, destination: int, keys: Any, hold_secs: float) -> None:
         await self._store.reopen(destination, keys, hold_secs)

@@ -113,7 +113,6 @@ def test_reconcile_that_sees_nothing_is_found_out(directory: Path, monkeypatch: 
     assert all("reconcile does not see it" in text for text in violations)
 
 
-@pytest.mark.xfail(reason="eras are missing: a state that went back trusts its digests, its ledger and its leaders")
 def test_restored_state_converges(directory: Path) -> None:
     """The state goes back to an older copy, and ingest reads again what came since: the vendor ends with the truth."""
     verdicts = [World(climate_of(seed, restore=True), directory).play() for seed in range(2, 102, 10)]

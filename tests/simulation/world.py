@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from daemon.mapping.model import Mapping as OrderMapping
 from daemon.settings import Destination, Settings
 from daemon.state.memory_delivery import OrderRecord
 from daemon.state.schedule import Lane
-from simulation import episodes
+from simulation import episodes, person
 from simulation.climate import Climate, Fault
 from simulation.clockwork import RESOLUTION
 from simulation.network import Network
 from simulation.oracle import Oracle
 from simulation.process import Process
 from simulation.shop import Shop, Truth, mapping_of
-from simulation.store import CLIENT_ID, URL, MemoryState, State
+from simulation.store import CLIENT_ID, EPOCH, URL, MemoryState, State
 
 CALM_SECS = 1200.0
 """So long may it take until everything is quiet, once nothing is wrong any more."""
@@ -37,6 +38,7 @@ HEARTBEAT_SECS = 6.0
 BURST = 15
 """Changes in the last seconds of a storm."""
 
+EPOCH_TEXT = datetime.fromtimestamp(EPOCH, UTC).isoformat()
 HEARTBEAT, FRESH = "heartbeat", "fresh"
 
 
@@ -85,13 +87,16 @@ class World:
         self._tables: dict[tuple[Fault, ...], list[tuple[Fault, float]]] = {}
         self.storming = False
         self.state_away = False
+        self.going_back = False
+        """A copy of the state is kept, or was put back and is not read forward from again."""
         self.locked: dict[str, float] = {}
         """Until when orders are locked by a transaction of which nobody knows what became."""
         self.settings = Settings(
             mapping=Path("mapping.yaml"),
             delivery=climate.delivery,
-            destinations={"d": Destination(base_url=URL, client_id=CLIENT_ID)},
+            destinations={"d": Destination(base_url=URL, client_id=CLIENT_ID, live_since=_live_since(climate))},
         )
+        self.mode = "on"
         self.mappings = [mapping_of(directory, climate.on_delete, climate.on_leave, version) for version in (0, 1)]
         self.version = 0
         self.switched_at = float("-inf")
@@ -103,6 +108,11 @@ class World:
         self._planned: list[tuple[int, Fault]] = []
         self._dead: list[Process] = []  # kept: collecting them in the middle of a run would be no part of it
         self.processes: list[Process] = []
+
+    def settings_in(self, mode: str) -> Settings:
+        """The settings with another mode of delivery."""
+        destination = self.settings.destinations["d"].model_copy(update={"delivery": mode})
+        return self.settings.model_copy(update={"destinations": {"d": destination}})
 
     # Time
 
@@ -267,6 +277,7 @@ class World:
             if self.now >= beat and self._owed() - {HEARTBEAT}:
                 self.shop.add(HEARTBEAT, Lane.LIVE, total=round(self.now))
                 beat = self.now + HEARTBEAT_SECS
+            person.decide(self)
             self.run_for(1.0)
         fresh = f"{FRESH}{self.now:.0f}"
         self.shop.add(fresh, Lane.LIVE)
@@ -286,6 +297,7 @@ class World:
 
     def _quiet(self) -> bool:
         busy = any(process.busy for process in self.processes)
+        busy = busy or self.going_back
         return not busy and not self.network.pending and not self.shop.expects and not self._owed()
 
     def _unquiet(self) -> str:
@@ -293,6 +305,11 @@ class World:
         owed = [f"{key} (request {records[key].request})" for key in sorted(self._owed())[:5]]
         busy = [process.name for process in self.processes if process.busy]
         return f"owed {owed}, busy {busy}, {self.network.pending} requests pending, halted {self.state.halted()}"
+
+
+def _live_since(climate: Climate) -> str:
+    """From when on orders need not be asked for: the begin of the world where old ones are, else always."""
+    return EPOCH_TEXT if Fault.ASKED in climate.episodes else "1970-01-01"
 
 
 @contextmanager

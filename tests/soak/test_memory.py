@@ -244,7 +244,12 @@ def test_memory_stays_within_bounds(kafka: KafkaNode, kafka_topics: Callable[...
                 },
                 "postgres": {"dsn": server.dsn()},
                 "destinations": {
-                    "test": {"base_url": sandbox.url, "client_id": DEFAULT_CLIENT_ID, "api_key_env": KEY_VARIABLE}
+                    "test": {
+                        "base_url": sandbox.url,
+                        "client_id": DEFAULT_CLIENT_ID,
+                        "api_key_env": KEY_VARIABLE,
+                        "live_since": "1970-01-01",
+                    }
                 },
             },
         )

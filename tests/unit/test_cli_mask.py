@@ -32,6 +32,16 @@ def test_personal_names_are_masked(name: str) -> None:
     assert masked({name: None}) == {name: None}
 
 
+def test_json_texts_are_masked_within() -> None:
+    """A json column arrives as text: what is personal in it is hidden, its numbers keep their digits."""
+    text = '{"total": 1.50, "e_mail": "jo@example.com", "to": [{"City": "Rome", "lines": null}]}'
+    assert masked({"details": text}) == {
+        "details": '{"total": "1.50", "e_mail": "***", "to": [{"City": "***", "lines": null}]}'
+    }
+    for other in ('{"a": 1.50}', "{not json", "[1, 2]", "[" * 100_000):
+        assert masked({"details": other}) == {"details": other}
+
+
 @pytest.mark.parametrize("name", ["id", "total", "shipping_cost", "description", "zipped", "script", "currency"])
 def test_other_names_are_not(name: str) -> None:
     """`ip` and `zip` count as whole words only."""

@@ -22,6 +22,7 @@ from daemon.document.outcome import (
 
 NOW = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=2)
+GUARDED = "it would go to 0 beyond max_voids_per_hour; `order-sync guard release` or `discard` decides"
 OWED: dict[str, Any] = {
     "now": NOW,
     "revision": 2,
@@ -29,6 +30,7 @@ OWED: dict[str, Any] = {
     "hold": None,
     "hold_detail": None,
     "hold_since": None,
+    "parked_revision": None,
     "quarantine_revision": None,
     "quarantine_reason": None,
     "quarantined_at": None,
@@ -61,6 +63,15 @@ OWED: dict[str, Any] = {
             ["quarantined since 2026-03-01 08:00:00Z until its rows or the mapping change: 400"],
         ),
         ({"quarantine_revision": 1, "quarantine_reason": "400"}, []),
+        (
+            {"parked_revision": 2, "hold": "guarded", "hold_since": NOW},
+            [f"parked since 2026-03-01 08:00:00Z: {GUARDED}"],
+        ),
+        ({"parked_revision": 1, "hold": "guarded", "hold_since": NOW}, []),
+        (
+            {"settled_revision": 2, "parked_revision": 2, "hold": "discarded", "hold_since": NOW},
+            ["nothing is owed: revision 2 is settled", "discarded since 2026-03-01 08:00:00Z"],
+        ),
         ({"request_id": 9, "sent_revision": 2}, ["in flight: request 9 carries revision 2"]),
         ({"halted_reason": "401"}, ["the destination is halted: 401"]),
         ({"paused": True}, ["the destination is paused"]),
@@ -80,7 +91,7 @@ def test_every_hold_is_named_with_its_end(record: dict[str, Any], said: list[str
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (Ready(Document("A", b'{"order_id":"A"}', b""), ("a", "a")), "ready, 16 bytes; noted: a"),
+        (Ready(Document("A", b'{"order_id":"A"}', b"", 0.0, zero=False), ("a", "a")), "ready, 16 bytes; noted: a"),
         (Voided("Cancelled"), "cancelled: "),
         (Ineligible(), "no order for the API: `when` of the mapping is false"),
         (Deleted(), "deleted in the OMS"),

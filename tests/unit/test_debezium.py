@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -622,3 +623,33 @@ def test_any_json_is_decoded_without_an_exception(value: Any, key: Any, old: byt
 def test_any_bytes_are_decoded_without_an_exception(raw: bytes, key: bytes | None) -> None:
     """Not even JSON is asked for."""
     assert isinstance(decoder().decode(message(raw, key)), Change | Skip | Reject)
+
+
+def test_columns_that_are_hashed_on_the_way_in() -> None:
+    """No plain address or number passes the decoder; what cannot be hashed is null, what is a hash stays."""
+    hashed = {"email": "email", "phone": "phone US", "tel": "phone GB"}
+    subject = decoder(source(hashed=hashed))
+    row = {"id": 1, "email": " User+notes@pm.me", "phone": "(212) 555-1234", "tel": "020 7946 0958"}
+    got = change(subject.decode(message(event(after=row)))).columns
+    assert got == {
+        "id": 1,
+        "email": "d5080076cd5eb196ad2ed4d15dd93113fa810c17b51813d0bb5acc2b3f266ffc",
+        "phone": "b7532e84c87df1f9f6bc4097cea3fa27db1b990bdc8d1211e59586349e5cce82",
+        "tel": hashlib.sha256(b"+442079460958").hexdigest(),
+    }
+    assert change(subject.decode(message(event(after=got)))).columns == got
+    odd = {"id": 1, "email": "no address", "phone": 2125551234, "tel": None}
+    assert change(subject.decode(message(event(after=odd)))).columns == {
+        "id": 1,
+        "email": None,
+        "phone": got["phone"],
+        "tel": None,
+    }
+    unavailable = change(subject.decode(message(event(after={"id": 1, "email": PLACEHOLDER}))))
+    assert (unavailable.columns, unavailable.unavailable) == ({"id": 1}, ("email",))
+
+
+def test_hashed_columns_are_part_of_what_rows_are_read_under() -> None:
+    """A column that is hashed from now on asks for a rebuild; a mapping without such columns has the version it had."""
+    assert source(hashed={"email": "email"}).values_version() != source().values_version()
+    assert source(hashed={"p": "phone US"}).values_version() != source(hashed={"p": "phone GB"}).values_version()

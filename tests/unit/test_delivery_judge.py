@@ -24,7 +24,7 @@ from daemon.state.delivery_records import DueOrder, Hold, Judgement
 RULES = Rules("Cancelled", OnGone.KEEP, OnGone.VOID, recheck_secs=30.0, waiting_max_secs=3600.0)
 NEW = DueOrder("1", 0, 3, 0.0)
 SENT = replace(NEW, ever_attempted=True, vendor_order_id="A-1", digest=b"old")
-DOCUMENT = Document("A-1", b"{}", b"new")
+DOCUMENT = Document("A-1", b"{}", b"new", 0.0, zero=False)
 
 
 def test_new_document_is_posted() -> None:
@@ -45,7 +45,7 @@ def test_document_is_posted_while_anything_is_in_doubt() -> None:
 
 def test_id_of_a_sent_order_is_pinned() -> None:
     """An order that may be at the API under one id is never sent under another; one never sent may change it."""
-    other = Document("B-1", b"{}", b"new")
+    other = Document("B-1", b"{}", b"new", 0.0, zero=False)
     assert isinstance(judge(SENT, Ready(other), RULES), Fault)
     assert judge(replace(SENT, ever_attempted=False), Ready(other), RULES) == Post(other)
 
@@ -113,14 +113,14 @@ def test_zeroed_order_is_zeroed_once() -> None:
 
 def test_an_id_that_no_index_holds_is_the_orders_own_fault() -> None:
     """It is quarantined before anything is written or sent."""
-    verdict = judge(NEW, Ready(Document("x" * 5000, b"{}", b"d")), RULES)
+    verdict = judge(NEW, Ready(Document("x" * 5000, b"{}", b"d", 0.0, zero=False)), RULES)
     assert isinstance(verdict, Fault)
     assert verdict.reason == "invalid"
 
 
 def test_an_id_that_postgres_cannot_store_is_the_orders_own_fault() -> None:
     """U+0000 in one order's id holds up nobody else: it never comes to a statement that Postgres refuses."""
-    document = Document("A\x001", b"{}", b"d")
+    document = Document("A\x001", b"{}", b"d", 0.0, zero=False)
     verdict = posted(DueOrder("1", 0, 1, 0.0), document)
     assert isinstance(verdict, Fault)
     assert "U+0000" in verdict.problems

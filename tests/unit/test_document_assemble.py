@@ -23,8 +23,9 @@ from daemon.document.outcome import (
     Waiting,
     WaitingReason,
 )
+from daemon.mapping.identity import sha256_hex
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 
 
 @pytest.fixture
@@ -78,12 +79,12 @@ def test_needs_names_what_is_not_there_yet(shop: Mapping) -> None:
     assembler = Assembler(shop)
     rows = shop_rows()
     assert assembler.needs(rows[:3]) == {
-        ("customers", "7"),
-        ("addresses", "9"),
-        ("variants", "S11"),
-        ("variants", "S12"),
+        Wanted("customers", "7"),
+        Wanted("addresses", "9"),
+        Wanted("variants", "S11"),
+        Wanted("variants", "S12"),
     }
-    assert assembler.needs(rows) == {("variants", "S12")}
+    assert assembler.needs(rows) == {Wanted("variants", "S12")}
     assert assembler.needs([order_row(customer_id=None, address_id=None)]) == set()
     assert assembler.needs([replace(rows[0], deleted=True)]) == set()
 
@@ -91,7 +92,7 @@ def test_needs_names_what_is_not_there_yet(shop: Mapping) -> None:
 def test_needs_passes_over_unread_relations(tmp_path: Path) -> None:
     """A relation that no expression follows is not fetched."""
     mapping = load(tmp_path, SHOP, ("coalesce(l.variant.title, l.title)", "l.title"))
-    assert Assembler(mapping).needs(shop_rows()[:2]) == {("customers", "7"), ("addresses", "9")}
+    assert Assembler(mapping).needs(shop_rows()[:2]) == {Wanted("customers", "7"), Wanted("addresses", "9")}
 
 
 # unknown is not null
@@ -269,6 +270,98 @@ def test_a_refund_without_product_is_spread(shop: Mapping) -> None:
     assert oddities(outcome) == [Oddity.REFUND_SPREAD]
 
 
+def partial_refund(extra: str) -> list[StoredRow]:
+    """A refund of 15.00 for one piece of S12, and shipping in the same refund that belongs to no line."""
+    shipping = {"id": 6, "order_id": 1, "status": "done", "amount": Decimal(extra), "done_at": "2026-03-02T07:00:00Z"}
+    return [*shop_rows(), *refund_rows("15.00", [(12, 1)]), StoredRow("refunds", "6", "1", shipping)]
+
+
+def test_a_rest_goes_to_the_products_of_the_same_refund(shop: Mapping) -> None:
+    """What a refund pays besides its lines (shipping, goodwill) is spread over the products that it names."""
+    outcome = assemble(shop, partial_refund("4.99"))
+    (row,) = order_of(outcome)["refunds"]
+    assert (row["product_id"], row["quantity"], row["refund_amount"]) == ("S12", 1, Decimal("19.99"))
+    assert oddities(outcome) == [Oddity.REFUND_SPREAD]
+
+
+POLICIES = [
+    ("largest_line", [("S12", 0, Decimal("5.00"))], Oddity.REFUND_SPREAD),
+    ("drop", [], Oddity.REFUND_DROPPED),
+]
+
+
+@pytest.mark.parametrize(("policy", "expected", "oddity"), POLICIES)
+def test_a_refund_without_product_as_the_mapping_says(
+    tmp_path: Path, policy: str, expected: list[Any], oddity: Oddity
+) -> None:
+    """All of it onto the line that cost most, or left out and counted."""
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\nrefund_without_product: {policy}"))
+    outcome = assemble(mapping, shop_rows() + refund_rows("5.00", []))
+    refunds = order_of(outcome)["refunds"]
+    assert [(row["product_id"], row["quantity"], row["refund_amount"]) for row in refunds] == expected
+    assert oddities(outcome) == [oddity]
+
+
+def test_one_refund_row_per_product(tmp_path: Path) -> None:
+    """For a server that takes each product once: amounts and pieces add up, the latest time stays."""
+    mapping = load(tmp_path, SHOP, ("root: orders", "root: orders\nmerge_refunds: product"))
+    later = {"id": 6, "order_id": 1, "status": "done", "amount": Decimal(8), "done_at": "2026-03-02T07:00:00.500Z"}
+    line = {"id": 70, "refund_id": 6, "line_id": 12, "quantity": 1}
+    rows = [*shop_rows(), *refund_rows("10.00", [(12, 1)])]
+    rows += [StoredRow("refunds", "6", "1", later), StoredRow("refund_lines", "70", "1", line)]
+    (row,) = order_of(assemble(mapping, rows))["refunds"]
+    assert row == {
+        "product_id": "S12",
+        "quantity": 2,
+        "refund_amount": 18,
+        "refund_cost": 18,
+        "refund_made_at": "2026-03-02T07:00:00.500Z",
+    }
+
+
+def test_one_line_per_product(tmp_path: Path) -> None:
+    """Variants under one product id are several lines, counted; or one, and their refunds one row."""
+    variants = ("      id: l.sku\n", "      id: \"'P'\"\n      variant_id: l.sku\n")
+    refunds = ("product_id: rl.line.sku", "product_id: \"'P'\"\n        variant_id: rl.line.sku")
+    rows = shop_rows() + refund_rows("6.00", [(11, 1), (12, 1)])
+    apart = assemble(load(tmp_path, SHOP, variants, refunds), rows)
+    assert [item["variant_id"] for item in order_of(apart)["products"]] == ["S11", "S12"]
+    assert oddities(apart) == [Oddity.PRODUCT_REPEATED]
+    merged = assemble(
+        load(tmp_path, SHOP, variants, refunds, ("root: orders", "root: orders\nmerge_products: id")), rows
+    )
+    (item,) = order_of(merged)["products"]
+    assert (item["id"], item["variant_id"], item["quantity"], item["price"]) == ("P", "S11", 3, 10)
+    (refund,) = order_of(merged)["refunds"]
+    assert (refund["variant_id"], refund["quantity"], refund["refund_amount"]) == ("S11", 2, 6)
+    assert oddities(merged) == [Oddity.PRODUCTS_MERGED]
+
+
+def test_more_refunded_than_paid(shop: Mapping) -> None:
+    """The money stays as it is, and the order is counted."""
+    outcome = assemble(shop, shop_rows() + refund_rows("99.00", [(11, 1)]))
+    assert order_of(outcome)["refunds"][0]["refund_amount"] == 99
+    assert oddities(outcome) == [Oddity.REFUND_EXCEEDS_TOTAL]
+
+
+@pytest.mark.parametrize(
+    ("region", "country", "expected"),
+    [("US", "GBR", None), ("GB", "USA", True), ("shipping_country", "GBR", True), ("shipping_country", "USA", None)],
+)
+def test_phone_region(tmp_path: Path, region: str, country: str, expected: object) -> None:
+    """A national number is read as from the US, from another country, or from where the order is shipped to."""
+    changes = (
+        ("customer_phone_number:", "hashed_customer_phone_number:"),
+        ("root: orders", f"root: orders\nphone_default_region: {region}"),
+    )
+    rows = changed(shop_rows(), "customers", "7", phone="020 7946 0958")
+    rows = changed(rows, "addresses", "9", country=country)
+    outcome = assemble(load(tmp_path, SHOP, *changes), rows)
+    sent = order_of(outcome).get("hashed_customer_phone_number")
+    assert sent == (sha256_hex("+442079460958") if expected else None)
+    assert (Oddity.PHONE_DROPPED in oddities(outcome)) is (expected is None)
+
+
 def test_tiny_refunds_leave_no_empty_rows(shop: Mapping) -> None:
     """A cent over two lines is one row."""
     refunds = order_of(assemble(shop, shop_rows() + refund_rows("0.01", [])))["refunds"]
@@ -394,6 +487,36 @@ def test_optional_attributes(tmp_path: Path) -> None:
     assert "customer_name" not in order
     assert order["products"][0]["variant_id"] == "11"
     assert "variant_name" not in order["products"][0]
+
+
+OFFSETS = {
+    "text(90)": "must be whole seconds, at most 86400 either way",
+    "1.5 if true else 0": "must be whole seconds",
+    "total(order.lines, 'quantity') * 86400": "must be whole seconds",
+    "order.lines + 1": "`+` needs numbers",
+}
+
+
+def test_time_offset_by_order(tmp_path: Path) -> None:
+    """The offset is an expression over the order: web orders alone are moved, null moves nothing."""
+    text = "120 if order.status == 'paid' else none"
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\ntime_of_purchase_offset_secs: {text}"))
+    times = []
+    for status in ("paid", "open"):
+        rows = [order_row(status=status), *shop_rows()[1:]]
+        times.append(order_of(assemble(mapping, rows))["time_of_purchase"])
+    assert times == ["2026-03-01T08:01:10.123Z", "2026-03-01T07:59:10.123Z"]
+
+
+@pytest.mark.parametrize("text", list(OFFSETS))
+def test_an_offset_that_is_none(tmp_path: Path, text: str) -> None:
+    """Whatever is no whole number of seconds makes the order invalid, with the place in the mapping."""
+    mapping = load(tmp_path, SHOP, ("root: orders", f"root: orders\ntime_of_purchase_offset_secs: {text}"))
+    outcome = assemble(mapping, shop_rows())
+    assert isinstance(outcome, Invalid)
+    (problem,) = outcome.problems
+    assert "time_of_purchase_offset_secs" in problem
+    assert OFFSETS[text] in problem
 
 
 def test_only_live_rows_of_the_order_count(shop: Mapping) -> None:

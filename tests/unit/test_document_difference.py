@@ -31,7 +31,11 @@ def changed(*changes: tuple[str, str]) -> dict[str, Any]:
         (("10.50", "10.5"),),
         (("10.50", '"10.500"'),),
         (('"tax":0', '"tax":-0.00'),),
+        (('"tax":0', '"tax":"0.0"'),),
+        (('"tax":0,', ""),),
         (("08:00:00Z", "09:00:00+01:00"),),
+        (("08:00:00Z", "08:00:00.000"),),
+        (('"order_id"', '"discount_amount":0.00,"is_recurring_order":false,"order_id"'),),
         (('["b","a"]', '["a","b"]'),),
         ((',"refunds":[]', ""),),
         (('"refunds":[]', '"refunds":null'),),
@@ -41,7 +45,6 @@ def changed(*changes: tuple[str, str]) -> dict[str, Any]:
             ('"quantity":1}', '"quantity":1},{"id":"x","quantity":2,"price":1.0}'),
         ),
     ],
-    ids=["same", "zeros", "text", "minus zero", "zone", "tags", "absent list", "null", "added", "lines"],
 )
 def test_what_means_the_same_is_no_difference(changes: tuple[tuple[str, str], ...]) -> None:
     """Either way round."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from daemon.mapping.expressions import compile_expression
 from daemon.mapping.faults import Fault, Mistake
+from daemon.mapping.functions import FUNCTIONS
 from daemon.mapping.kinds import ANY, VALUE, Kind
 from daemon.mapping.place import Place
 
@@ -18,6 +19,9 @@ PLACE = Place("mapping.yaml", 3, 7)
 
 class NoSources:
     """A schema without sources: these expressions only have plain values."""
+
+    constants: ClassVar[dict[str, Any]] = {}
+    functions: ClassVar[dict[str, Any]] = FUNCTIONS
 
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """Never asked."""

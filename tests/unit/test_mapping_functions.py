@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mapping_cases import SHOP, line_row, load, refund_rows, shop_rows
@@ -24,6 +24,9 @@ OPENAPI = Path(__file__).parents[3] / "shared" / "orders-api" / "openapi-v2.json
 
 class Anything:
     """A schema in which everything is only known when an order is seen."""
+
+    constants: ClassVar[dict[str, Any]] = {}
+    functions: ClassVar[dict[str, Any]] = FUNCTIONS
 
     def attribute(self, source: str, name: str, place: Place) -> Any:  # noqa: ARG002
         """Anything."""
@@ -78,6 +81,8 @@ CASES: list[tuple[str, Any]] = [
     ("minor(none, 2)", None),
     ("first([4, 5])", 4),
     ("first([])", None),
+    ("rest([4, 5, 6])", [5, 6]),
+    ("rest(split('', ','))", []),
     ("len('abc')", 3),
     ("len([1, 2])", 2),
     ("uniq(['b', '', none, 'a', 'b'])", ["b", "a"]),
@@ -113,7 +118,26 @@ CASES: list[tuple[str, Any]] = [
     ("alpha3('fj')", "FJI"),
     ("alpha3('XK')", None),
     ("alpha3('XKX')", None),
-    ("alpha3('Germany')", None),
+    ("alpha3('Germany')", "DEU"),
+    ("alpha3('UNITED STATES')", "USA"),
+    ("alpha3('Cote d’Ivoire')", "CIV"),  # noqa: RUF001
+    ("alpha3('St. Lucia')", "LCA"),
+    ("alpha3('The Gambia')", "GMB"),
+    ("alpha3('Korea')", None),
+    ("alpha3('')", None),
+    ("hex('AAECAwQFBgcICQoLDA0ODw==')", "000102030405060708090a0b0c0d0e0f"),
+    ("hex(none)", None),
+    ("hex('')", None),
+    ("uuid('AAECAwQFBgcICQoLDA0ODw==')", "00010203-0405-0607-0809-0a0b0c0d0e0f"),
+    ("uuid(none)", None),
+    ("subscription('first')", "Subscription First Order"),
+    ("subscription('recurring')", "Subscription Recurring"),
+    ("subscription('other')", "Subscription"),
+    ("subscription(none)", None),
+    ("col(parse('[{\"a\": {\"b\": 1.10}}, {}]'), 'a.b')", [Decimal("1.10"), None]),
+    ('total(parse(\'[{"a": 1.10}, {"a": null}, {"a": 2}]\'), \'a\')', Decimal("3.10")),
+    ('len(group(parse(\'[{"a": 1}, {"a": 2}, {"a": 1}, {}]\'), \'a\'))', 3),
+    ('group(parse(\'[{"a": 2}, {"a": 1.0}, {"a": 1}]\'), \'a\')[1].rows', [{"a": Decimal(1)}, {"a": 1}]),
     ("alpha3(none)", None),
     ("iso('2026-03-01T08:00:00+01:00')", "2026-03-01T07:00:00Z"),
     ("iso('2026-03-01T08:00:10.015999Z')", "2026-03-01T08:00:10.015Z"),
@@ -176,6 +200,11 @@ REFUSALS = [
     ("parse('NaN')", "not JSON"),
     ("alpha3(276)", "needs a text"),
     ("first_seen(5)", "needs a row"),
+    ("hex('xyz')", "needs a binary column"),
+    ("uuid('AAEC')", "needs 16 bytes"),
+    ("subscription('monthly')", "needs one of 'first', 'recurring', 'other'"),
+    ("""col(parse('["a"]'), 'b')""", "starts from a row or an object"),
+    ("group(parse('[{\"a\": []}]'), 'a')", "cannot group by a list"),
     ("allocate(1, [], 'w', none)", "needs a text, not null"),
 ]
 
@@ -208,6 +237,12 @@ ROW_CASES: dict[str, Any] = {
     "first(order.lines).sku": "S11",
     "pivot(order.lines, 'sku', 'quantity')['S12']": 2,
     "pivot(order.lines, 'sku', 'quantity')['_qty']": None,
+    "col(group(order.lines, 'order_id'), 'key')": [1],
+    "total(group(order.lines, 'order_id')[0].rows, 'net')": Decimal("30.00"),
+    "first(group(flat(order.refunds, 'lines'), 'line')).key.sku": "S11",
+    "first(first(group(order.refunds, 'status')).rows).lines[0].line.sku": "S11",
+    "col(rest(order.lines), 'sku')": ["S12"],
+    "first(rest(rest(order.lines))).variant.title is none": True,
     "first_seen(order)": "2026-03-01T00:00:00.500Z",
     "first_seen(first(order.lines))": None,
     "allocate(10, order.lines, 'quantity', 'USD')[order.lines[0]]": Decimal("3.33"),
@@ -239,6 +274,22 @@ def test_functions_over_rows(tmp_path: Path, text: str) -> None:
     rule = mapping.document["order_id"]
     assert not isinstance(rule, dict | tuple)
     assert rule.evaluate({"row": order, "order": order}) == ROW_CASES[text]
+
+
+def test_constants(tmp_path: Path) -> None:
+    """Names for sets of states and the like, known in every expression."""
+    lines = ["constants:", "  placed: \"['paid', 'shipped']\"", "  fee: dec('1.50')", "  over: placed + ['done']"]
+    changes = (
+        ("root: orders", "\n".join([*lines, "root: orders"])),
+        ("where: row.status == 'done'", "where: row.status in over"),
+        ("order_id: order.number", "order_id: order.status in placed and fee * 2 == 3"),
+    )
+    mapping = load(tmp_path, SHOP, *changes)
+    order = graph_of(mapping, shop_rows() + refund_rows()).order
+    rule = mapping.document["order_id"]
+    assert not isinstance(rule, dict | tuple)
+    assert rule.evaluate({"row": order, "order": order}) is True
+    assert len(order.attribute("refunds")) == 1
 
 
 def test_columns_called_like_methods(tmp_path: Path) -> None:

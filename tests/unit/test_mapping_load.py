@@ -8,6 +8,7 @@ import pytest
 from mapping_cases import SHOP, load, order_row, shop_rows
 
 from daemon.errors import MappingError
+from daemon.mapping.expressions import Expression
 from daemon.mapping.loader import load_mapping
 from daemon.mapping.model import check_columns, check_destinations
 from daemon.mapping.rows import lookups
@@ -33,7 +34,9 @@ def test_roles_owners_and_refs(tmp_path: Path) -> None:
         "addresses": Role.SHARED,
         "variants": Role.SHARED,
     }
-    assert structure.sources["refund_lines"].owner == Link("refunds.lines", "refund_lines", "refunds", ("refund_id",))
+    assert structure.sources["refund_lines"].owners == (
+        Link("refunds.lines", "refund_lines", "refunds", ("refund_id",)),
+    )
     assert [link.target for link in structure.sources["orders"].refs] == ["customers", "addresses"]
     assert structure.sources["refund_lines"].refs == (), "the order's own tree marks it due by itself"
 
@@ -81,6 +84,22 @@ def test_yaml_words_stay_text(tmp_path: Path) -> None:
     assert mapping.structure.sources["orders"].refs[0].columns == ("NO",)
 
 
+def test_yaml_words_stay_text_everywhere(tmp_path: Path) -> None:
+    """Keys and values that YAML 1.1 takes for something else, and texts over several lines."""
+    folded = "order_id: >-\n    order.number\n    ~ order.NO"
+    changes = (
+        ("root: orders", "constants: {on: 1, NO: \"'Norway'\", yes: 0x1F == 31 or 2}\nroot: orders"),
+        ("topic: shop.lines", "topic: shop.lines\n    defaults: {off: 1_000, y: 1.10, n: true}"),
+        ("order_id: order.number", folded),
+    )
+    mapping = load(tmp_path, SHOP, *changes)
+    defaults = mapping.sources["lines"].defaults
+    assert {name: str(value) for name, value in defaults.items()} == {"off": "1000", "y": "1.10", "n": "True"}
+    rule = mapping.document["order_id"]
+    assert isinstance(rule, Expression)
+    assert rule.text == "order.number ~ order.NO"
+
+
 def test_two_constant_relations_share_an_owner(tmp_path: Path) -> None:
     """Two relations that differ by a constant own all rows of their source."""
     mapping = load(
@@ -92,14 +111,13 @@ def test_two_constant_relations_share_an_owner(tmp_path: Path) -> None:
         ),
         ("      refunds: {s", '      fees: {source: lines, match: {order_id: id, kind: "=fee"}}\n      refunds: {s'),
     )
-    assert mapping.structure.sources["lines"].owner == Link("orders.lines", "lines", "orders", ("order_id",))
+    assert mapping.structure.sources["lines"].owners == (Link("orders.lines", "lines", "orders", ("order_id",)),)
 
 
 def test_a_constant_is_part_of_a_lone_owner(tmp_path: Path) -> None:
     """A polymorphic child belongs to the order only under its constant."""
     mapping = load(tmp_path, SHOP, ("match: {order_id: id}, sort", 'match: {order_id: id, kind: "=item"}, sort'))
-    owner = mapping.structure.sources["lines"].owner
-    assert owner is not None
+    (owner,) = mapping.structure.sources["lines"].owners
     assert owner.constants == (("kind", "item"),)
     assert owner.target_key({"order_id": 1, "kind": "fee"}) is None
 
@@ -148,7 +166,8 @@ MISTAKES = {
         "coalesce(row.custmer.email,",
         (
             "18:14: sources.orders.let.email: coalesce(row.custmer.email, row.guest_email): `.email` after a column "
-            "or a value, which has no parts; no relation `custmer` is declared for orders; did you mean `customer`?"
+            "or a value, which has no parts; no relation `custmer` is declared for orders; did you mean `customer`, "
+            "or is it JSON text?"
         ),
     ),
     "unknown function": (
@@ -198,6 +217,18 @@ MISTAKES = {
     ),
     "repeated key": ("root: orders", "root: orders\nroot: orders", "stands twice here (first in line 3); keep one"),
     "dropped but used": ("topic: shop.lines", "topic: shop.lines\n    drop: [sku]", "`sku` is used in line"),
+    "hash": ("topic: shop.lines", "topic: shop.lines\n    hash: {title: name}", "hash.title: must be email or phone"),
+    "hashed key": ("topic: shop.lines", "topic: shop.lines\n    hash: {id: email}", "is a key column"),
+    "hashed and dropped": (
+        "topic: shop.lines",
+        "topic: shop.lines\n    hash: {x: email}\n    drop: [x]",
+        "is dropped too; take it out",
+    ),
+    "phone region": (
+        "root: orders",
+        "root: orders\nphone_default_region: usa",
+        "must be shipping_country, or an alpha-2",
+    ),
     "type": ("topic: shop.lines", "topic: shop.lines\n    types: {unit_price: numerc}", "did you mean"),
     "mode": (
         "root: orders",
@@ -206,6 +237,19 @@ MISTAKES = {
     ),
     "choice": ("root: orders", "root: orders\non_delete: drop", "4:1: on_delete: must be one of keep, void"),
     "offset": ("root: orders", "root: orders\ntime_of_purchase_offset_secs: 1.5", "must be whole seconds"),
+    "constant name": ("root: orders", "root: orders\nconstants: {order: 1}", "`order` has a meaning already"),
+    "constant of nothing": ("root: orders", "root: orders\nconstants: {x: row.a}", "unknown name `row`"),
+    "constant that fails": (
+        "root: orders",
+        "root: orders\nconstants: {x: 1 / 0}",
+        "constants.x: 1 / 0: division by zero",
+    ),
+    "part of a group": (
+        "tax: order.tax",
+        "tax: first(group(order.lines, 'sku')).row",
+        "a group has `.key` and `.rows`",
+    ),
+    "grouped by nothing": ("tax: order.tax", "tax: len(group(order.lines, 'variant.titl.x'))", "comes after something"),
     "loop name": (
         "{l: order.lines}",
         "{first: order.lines}",
@@ -278,3 +322,17 @@ def test_destinations_are_those_of_the_settings(tmp_path: Path) -> None:
         "mapping.yaml:6:3: destinations.uss: the settings have no such destination; did you mean `us`?",
         "mapping.yaml: destinations: us of the settings is not in here; write `us: {}` to send it all",
     ]
+
+
+def test_hashed_columns(tmp_path: Path) -> None:
+    """Which hash, and for phones as read from which country; a country that only the order tells comes too late."""
+    hash_phone = (
+        "topic: shop.customers, key: [id]",
+        "topic: shop.customers, key: [id], hash: {email: email, tel: phone}",
+    )
+    british = load(tmp_path, SHOP, hash_phone, ("root: orders", "root: orders\nphone_default_region: GB"))
+    assert british.structure.sources["customers"].hashed == {"email": "email", "tel": "phone GB"}
+    (problem,) = problems(
+        tmp_path, hash_phone, ("root: orders", "root: orders\nphone_default_region: shipping_country")
+    )
+    assert "sources.customers.hash.tel: cannot be hashed by the order's country" in problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,20 @@ def test_paths_start_from_the_settings_file(write: Write) -> None:
         (
             MINIMAL + "delivery: {max_request_bytes: 25000000}\n",
             "order-sync.yaml:4: delivery: max_request_bytes (25000000) must not exceed budget_bytes (24000000)",
+        ),
+        (
+            MINIMAL.rstrip("}\n") + ", live_since: 2026-01-01T00:00:00}\n",
+            (
+                "order-sync.yaml:3: destinations.main.live_since: must be a date such as 2026-01-31 or a time with its "
+                "zone such as 2026-01-31T08:00:00Z; this time has no zone"
+            ),
+        ),
+        (
+            MINIMAL.rstrip("}\n") + ", live_since: never}\n",
+            (
+                "order-sync.yaml:3: destinations.main.live_since: must be a date such as 2026-01-31 or a time with its "
+                "zone such as 2026-01-31T08:00:00Z (is 'never')"
+            ),
         ),
         (
             MINIMAL + "operate: {shutdown_secs: 20}\n",
@@ -244,3 +259,31 @@ def test_settings_are_frozen(write: Write) -> None:
     settings = load_settings(write(MINIMAL), {})
     with pytest.raises(ValueError, match="frozen"):
         settings.kafka.group_id = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("'2026-01-31'", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T10:00:00+02:00", datetime(2026, 1, 31, 8, tzinfo=UTC)),
+        ("'2026-01-31T08:00:00Z'", datetime(2026, 1, 31, 8, tzinfo=UTC)),
+    ],
+)
+def test_live_since_is_a_date_or_a_time_with_its_zone(write: Write, text: str, expected: datetime) -> None:
+    """A date is its beginning in UTC."""
+    settings = load_settings(write(MINIMAL.rstrip("}\n") + f", live_since: {text}}}\n"))
+    assert settings.destinations["main"].live_since == expected
+
+
+@pytest.mark.parametrize(("text", "mode"), [("off", "off"), ("false", "off"), ("shadow", "shadow"), ("true", "on")])
+def test_delivery_is_the_same_in_either_yaml(write: Write, text: str, mode: str) -> None:
+    """YAML 1.1, through which charts pass, makes booleans of on and off."""
+    assert load_settings(write(MINIMAL.rstrip("}\n") + f", delivery: {text}}}\n")).destinations["main"].delivery == mode
+
+
+def test_shadow_needs_no_sole_writer(write: Write) -> None:
+    """To see what would be sent while something else still sends is what it is for."""
+    live = MINIMAL.rstrip("}\n") + ", base_url: 'https://api.northbeam.io', live: true, delivery: "
+    assert load_settings(write(live + "shadow}\n")).destinations["main"].live
+    assert "needs sole_writer: true" in refusal(write(live + "on}\n"))
