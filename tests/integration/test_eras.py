@@ -24,6 +24,7 @@ pytestmark = pytest.mark.postgres
 
 POLICY = DebouncePolicy(timedelta(0), timedelta(0))
 
+
 @pytest.fixture
 def look(database: Database) -> Iterator[psycopg.Connection]:
     """A look at the state."""
