@@ -19,7 +19,7 @@ from daemon.mapping.rows import StoredRow, Wanted
 
 DIRECTORY = Path(__file__).parent / "shops"
 MAPPINGS = Path(__file__).parents[1] / "config" / "oms"
-NAMES = ("saleor", "spree", "magento2")
+NAMES = ("saleor", "spree", "magento2", "sylius")
 
 
 @dataclass(frozen=True)

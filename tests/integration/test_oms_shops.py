@@ -1,4 +1,4 @@
-"""Captures of Saleor, Spree and Magento replayed with the mappings that are shipped for them (`config/oms`).
+"""Captures of Saleor, Spree, Magento and Sylius replayed with the mappings that are shipped for them (`config/oms`).
 
 Documents are held against goldens whose numbers carry their arithmetic, and against what the shops' own figures say:
 SQL that ran in the real databases when the captures were made.
@@ -34,7 +34,12 @@ from daemon.state import reads
 
 INTERLEAVINGS = 4
 EXPECTED = {"document": Ready, "void": Voided, "absent": Ineligible}
-ABSENT = {"saleor": {"1018", "1019"}, "spree": {"1008", "1014"}, "magento2": {"17"}}  # deleted in the end
+ABSENT = {  # deleted in the end
+    "saleor": {"1018", "1019"},
+    "spree": {"1008", "1014"},
+    "magento2": {"17"},
+    "sylius": {"1009"},
+}
 PUT_RIGHT = {Oddity.ADDRESS_PARTIAL, Oddity.REFUND_SPREAD}
 
 every_shop = pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from recorder.mysql_server import BinlogServer
 from recorder.mysql_shop import await_log, binlog_connector
 from recorder.mysql_tables import literal, read_table
 from recorder.postgres_tables import read_table as read_postgres_table
-from shops import magento2, saleor, spree
+from shops import magento2, saleor, spree, sylius
 from shops.book import Book, Step
 
 from daemon.demo.stack import Connect, PostgresServer, await_confirmation, postgres_connector
@@ -46,6 +46,7 @@ class Oms:
 SALEOR = Oms("saleor", saleor.trade)
 SPREE = Oms("spree", spree.trade)
 MAGENTO = Oms("magento2", magento2.trade)
+SYLIUS = Oms("sylius", sylius.trade)
 
 
 class PostgresOms:

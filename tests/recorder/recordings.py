@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from recorder.oms import MAGENTO, SALEOR, SPREE, Oms
+from recorder.oms import MAGENTO, SALEOR, SPREE, SYLIUS, Oms
 
 AVRO_CONVERTER = "io.confluent.connect.avro.AvroConverter"
 COMPACTED = {
@@ -109,5 +109,6 @@ RECORDINGS = {
             oms=SPREE,
         ),
         Recording("magento2", database="mariadb", oms=MAGENTO),
+        Recording("sylius", oms=SYLIUS),
     )
 }
