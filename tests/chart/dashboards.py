@@ -183,6 +183,28 @@ QUARANTINED = _rate(
     "destination, reason",
 )
 
+HOLDS = _gauge(
+    "What holds due orders, and for how long",
+    "Time for which something named has kept due orders from being sent; 0 while it does not.",
+    "s",
+    "OrderSyncHeldLong",
+    "order_sync_hold_age_seconds",
+    "destination, hold",
+)
+ERA = Panel(
+    "Eras",
+    "How often the state went back to an earlier one: a restore, or a stand-by that took over.",
+    "short",
+    "OrderSyncEraBegun",
+    ((f"max(order_sync_era{{{SELECT}}})", "era"), (f"max(order_sync_era_replaying{{{SELECT}}})", "Kafka read again")),
+)
+
+
+def _orders(title: str, sentence: str, runbook: str, state: str) -> Panel:
+    expression = f'max by (destination) (order_sync_orders{{{SELECT}, state="{state}"}})'
+    return _stat(title, sentence, "short", runbook, expression, "{{destination}}")
+
+
 OVERVIEW = (
     Row(
         "Are my orders in Northbeam?",
@@ -236,6 +258,20 @@ OVERVIEW = (
             ),
             CIRCUIT,
             QUARANTINED,
+            HOLDS,
+            _orders(
+                "Held by the void guard",
+                "Orders that would go from a total to 0 in a mass, and are held until a person decides.",
+                "OrderSyncGuardHolding",
+                "guarded",
+            ),
+            _orders(
+                "Lost with an era",
+                "Orders that may stand at the API and that the state, which went back, does not know any more.",
+                "OrderSyncLostOrders",
+                "lost",
+            ),
+            ERA,
             _gauge(
                 "Drift",
                 "Orders that the newest reconcile found not to be at the API as it accepted them.",
@@ -343,6 +379,48 @@ PIPELINE = (
                 "destination",
             ),
             QUARANTINED,
+            HOLDS,
+        ),
+    ),
+    Row(
+        "Parked and guarded",
+        (
+            _rate(
+                "Orders parked",
+                "Orders per second that could be sent and are held by mode, backfill or void guard.",
+                "ops",
+                "OrderSyncGuardHolding",
+                "order_sync_parked_total",
+                "destination, hold",
+            ),
+            _gauge(
+                "Parked documents",
+                "Bytes of the documents of parked orders: what asking for them would send.",
+                "bytes",
+                "OrderSyncGuardHolding",
+                "order_sync_parked_bytes",
+                "destination, hold",
+            ),
+            _gauge(
+                "Zeroed within the hour",
+                "Orders that may have gone from a total to 0 in the last hour: what the void guard counts.",
+                "short",
+                "OrderSyncGuardHolding",
+                "order_sync_zeroed_orders",
+                "destination",
+            ),
+            Panel(
+                "Since the newest reconcile",
+                "Time since what the API holds was last compared with what it accepted.",
+                "s",
+                "OrderSyncDrift",
+                (
+                    (
+                        f"time() - max by (destination) (order_sync_drift_checked_timestamp_seconds{{{SELECT}}})",
+                        "{{destination}}",
+                    ),
+                ),
+            ),
         ),
     ),
     Row(
@@ -357,6 +435,15 @@ PIPELINE = (
                 "order_sync_leader",
                 "instance, destination",
             ),
+            _gauge(
+                "Mode",
+                "1 for the mode that the settings give the destination.",
+                "short",
+                "OrderSyncHeldLong",
+                "order_sync_delivery_mode",
+                "destination, mode",
+            ),
+            ERA,
             _gauge(
                 "Versions",
                 "Pods by program and mapping; two mappings at once only during a roll-out.",
@@ -407,6 +494,20 @@ DEPENDENCIES = (
                 "instance",
             ),
             READY,
+            Panel(
+                "Old requests removed",
+                "Partitions of old requests that were dropped within a day; each holds 100,000 requests.",
+                "short",
+                "OrderSyncNotReady",
+                ((f"sum(increase(order_sync_request_partitions_dropped_total{{{SELECT}}}[1d]))", "partitions"),),
+            ),
+            Panel(
+                "Age of the era",
+                "Time since the state last went back; since it was made, where it never did.",
+                "s",
+                "OrderSyncEraBegun",
+                ((f"max(order_sync_era_age_seconds{{{SELECT}}})", "age"),),
+            ),
         ),
     ),
     Row("Orders API", (REQUEST_TIME, VERDICTS, CIRCUIT, BUDGET)),

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from daemon.operate.metrics import Declaration, Metrics
 
 SCRAPED = {"job", "pod", "instance"}  # what Prometheus adds to every series
-UNITS = {"s", "short", "ops", "reqps", "Bps", "percentunit"}
+UNITS = {"s", "short", "ops", "reqps", "Bps", "bytes", "percentunit"}
 SEVERITIES = {"critical", "warning"}
 KNOBS = {
     value.key[-1]: value.default
@@ -87,6 +87,12 @@ def test_expressions_name_series_and_labels_that_exist(name: str) -> None:
                 assert met, (series, label, wanted)
     for grouping in re.findall(r"by \(([^)]*)\)", expression):
         assert {label.strip() for label in grouping.split(",")} <= known, (name, grouping)
+
+
+def test_every_metric_is_shown() -> None:
+    """On a panel of some dashboard: what nobody sees need not be measured."""
+    shown = {SERIES[series][0].name for text in EXPRESSIONS.values() for series in re.findall(r"order_sync_\w+", text)}
+    assert DECLARED.keys() - shown == set()
 
 
 @pytest.mark.parametrize("name", PANELS)

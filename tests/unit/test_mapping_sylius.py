@@ -33,7 +33,14 @@ def _refunds(seen: tuple[str, ...], memos: tuple[str, ...]) -> list[tuple[str, D
         "total": 2000,
         "customer_ip": None,
     }
-    line = {"variant_id": 3, "product_name": "Mug", "variant_name": None, "quantity": 2, "unit_price": 1000, "total": 2000}
+    line = {
+        "variant_id": 3,
+        "product_name": "Mug",
+        "variant_name": None,
+        "quantity": 2,
+        "unit_price": 1000,
+        "total": 2000,
+    }
     customer = {"email": "ann@example.com", "first_name": None, "last_name": None, "phone_number": None}
     rows = [
         StoredRow("sylius_order", "7", "7", {"id": 7, **order}),
@@ -45,7 +52,13 @@ def _refunds(seen: tuple[str, ...], memos: tuple[str, ...]) -> list[tuple[str, D
         unit = {"id": number, "order_item_id": 70, "adjustments_total": 0}
         rows.append(StoredRow("sylius_order_item_unit", str(number), "7", unit))
     for index, at in enumerate(seen):
-        refund = {"id": index, "order_id": 7, "amount": 1000, "refunded_unit_id": 700 + index, "type": "order_item_unit"}
+        refund = {
+            "id": index,
+            "order_id": 7,
+            "amount": 1000,
+            "refunded_unit_id": 700 + index,
+            "type": "order_item_unit",
+        }
         came = int(parse_time(at).timestamp() * 1000)
         rows.append(StoredRow("sylius_refund_refund", str(index), "7", refund, first_seen_ms=came))
     for at in memos:
