@@ -322,7 +322,7 @@ def _plan_topics(
     if wanted:
         raise SettingsError(
             f"order {min(wanted)}: its own row is not among the newest {limit} messages of each partition; "
-            "give a larger --limit"
+            "give a larger --limit, or the row's key, by which an order without a document goes"
         )
     if not json:
         for line in _read_lines(found.messages, outcomes, found.rejects, found.unread):

@@ -100,7 +100,7 @@ def uniq(items: Any) -> list[Any]:
 
 @register("first_seen")
 def first_seen(row: Any) -> str | None:
-    """the time at which the row was first seen, in UTC; null where that is not known"""
+    """the earliest commit time seen of the row, in UTC; of a snapshot's rows the snapshot's; null where none is told"""
     if is_missing(row):
         return None
     if not isinstance(row, Row):

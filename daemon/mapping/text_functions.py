@@ -13,7 +13,7 @@ from daemon.mapping import countries, identity, times
 from daemon.mapping.faults import Fault
 from daemon.mapping.graph import Empty
 from daemon.mapping.kinds import VALUE, join_kinds
-from daemon.mapping.operators import as_text, is_missing
+from daemon.mapping.operators import as_text, is_missing, is_number
 from daemon.mapping.registry import any_kind, is_blank, items_of, register, text_of, values_kind
 
 UUID_BYTES = 16
@@ -140,6 +140,8 @@ def iso(stamp: Any, zone: Any = None) -> str | None:
     """the time in UTC with `Z`; a stamp without offset is read in the named zone; null gives null"""
     if is_missing(stamp):
         return None
+    if is_number(stamp):
+        raise Fault("iso(stamp) of a number; declare the column's type under `types:`, such as timestamp(3)")
     named = None if zone is None else text_of(zone, "iso(stamp, zone)")
     try:
         return times.format_time(times.parse_time(text_of(stamp, "iso(stamp)"), named))

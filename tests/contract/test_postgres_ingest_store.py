@@ -42,13 +42,15 @@ class PostgresRig(Rig):
         self.look.close()
 
     def empty(self) -> None:
-        """Nothing was ever folded. Deleting a few rows is much faster than truncating."""
+        """Nothing was ever folded, under `STRUCTURE`. Deleting a few rows is much faster than truncating."""
         tables = ("source_row", "order_sync", "kafka_position", "rejected_message", "origin")
         statements = [
             *(f"delete from {table}" for table in tables),
             "update source set generation = 0, carries = default",
         ]
         self.look.execute("; ".join(statements))
+        self.structure = STRUCTURE
+        self.store.open(STRUCTURE, ["a"])
 
     def row(self, source: str, key: str) -> Seen | None:
         found = self.look.execute(

@@ -227,7 +227,7 @@ class _Sylius(Trade):
         )
 
     def order_in_yen(self) -> None:
-        """1003: 2 x 1650 yen and 550 for the parcel, in hundredths; 10 % inside. Half of a cap was paid back already."""
+        """1003: 2 x 1650 yen and 550 for the parcel, in hundredths; 10 % inside. Half a cap was paid back already."""
         items = [Item(CAP, 165000, (15000, 15000))]
         self.order(1003, items, [Parcel(55000, tax=5000)], inside=True, country="JP", currency_code="JPY")
         self.refund(1003, {100300: 82500})
@@ -242,7 +242,7 @@ class _Sylius(Trade):
         self.refund(1001, {100100: 2160}, 540)
 
     def promotions(self) -> None:
-        """1004: a coupon takes 6.01 off the order, which Sylius lays on the pieces; 1.00 off each cap; a free parcel."""
+        """1004: a coupon takes 6.01 off the order, which Sylius lays on pieces; 1.00 off each cap; a free parcel."""
         items = [
             Item(MUG_RED, 2000, (0, 0), (240, 240), on_the_order=True),
             Item(MUG_BLUE, 1000, (0,), (121,), on_the_order=True),

@@ -194,7 +194,7 @@ REFUSALS = [
     ("iso('2026-03-01T08:00:00')", "a time without offset; name its zone"),
     ("iso('2026-03-01T08:00:00', 'Mars/North')", "the zone is not known"),
     ("iso('yesterday')", "not an ISO-8601 time"),
-    ("iso(5)", "needs a text, not a number"),
+    ("iso(5)", "of a number; declare the column's type"),
     ("iso('2026-03-01T08:00:00', 5)", "needs a text, not a number"),
     ("parse('{')", "not JSON"),
     ("parse('NaN')", "not JSON"),

@@ -33,14 +33,8 @@ def _refunds(seen: tuple[str, ...], memos: tuple[str, ...]) -> list[tuple[str, D
         "total": 2000,
         "customer_ip": None,
     }
-    line = {
-        "variant_id": 3,
-        "product_name": "Mug",
-        "variant_name": None,
-        "quantity": 2,
-        "unit_price": 1000,
-        "total": 2000,
-    }
+    line = {"variant_id": 3, "product_name": "Mug", "variant_name": None}
+    line |= {"quantity": 2, "unit_price": 1000, "total": 2000}
     customer = {"email": "ann@example.com", "first_name": None, "last_name": None, "phone_number": None}
     rows = [
         StoredRow("sylius_order", "7", "7", {"id": 7, **order}),
@@ -56,13 +50,14 @@ def _refunds(seen: tuple[str, ...], memos: tuple[str, ...]) -> list[tuple[str, D
             "id": index,
             "order_id": 7,
             "amount": 1000,
-            "refunded_unit_id": 700 + index,
             "type": "order_item_unit",
+            "refunded_unit_id": 700 + index,
         }
         came = int(parse_time(at).timestamp() * 1000)
         rows.append(StoredRow("sylius_refund_refund", str(index), "7", refund, first_seen_ms=came))
-    for at in memos:
-        rows.append(StoredRow("sylius_refund_credit_memo", at, "7", {"id": at, "order_id": 7, "issued_at": at}))
+    rows += [
+        StoredRow("sylius_refund_credit_memo", at, "7", {"id": at, "order_id": 7, "issued_at": at}) for at in memos
+    ]
     mapping = load_mapping(MAPPINGS / "sylius.yaml")
     outcome = Assembler(mapping).assemble("7", rows)
     assert isinstance(outcome, Ready), outcome
