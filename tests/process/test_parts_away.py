@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,15 +18,17 @@ from daemon_rig import Replica
 from fixtures.sandbox import RunningSandbox
 from kill_rig import SCALED
 
-from daemon.demo.process import Child
+from daemon.demo.process import Child, wait_until
 from daemon.demo.stack import Broker, PostgresServer
+from daemon.sandbox.client import SandboxAdmin
 from daemon.sandbox.options import DEFAULT_KEY
+from daemon.sandbox.server import SandboxServer
 from daemon.settings import Postgres
 from daemon.state.migrate import migrate
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-STALL = 3.0  # a loop that hung would be found after this
+STALL = 2.0  # a loop that hung would be found after this
 AWAY = 2 * STALL
 TIMEOUT = 60
 MAPPING = """
@@ -62,7 +63,6 @@ class Line:
     kafka: Broker
     postgres: PostgresServer
     sandbox: RunningSandbox
-    until: Callable[..., None]
     ids: int = 0
 
     def change(self) -> str:
@@ -95,9 +95,7 @@ class Line:
 
     def stays_alive_and_unready(self, loop: str, words: str) -> None:
         """From now on for long, at every question; `loop` gives a reason with these words."""
-        self.until(
-            lambda: words in self.loops().get(loop, {}).get("reason", ""), timeout=TIMEOUT, what=f"{loop}: {words}"
-        )
+        wait_until(lambda: words in self.loops().get(loop, {}).get("reason", ""), f"{loop}: {words}", timeout=TIMEOUT)
         over = time.monotonic() + AWAY
         questions = 0
 
@@ -110,24 +108,29 @@ class Line:
             assert self.child.returncode is None
             return time.monotonic() > over
 
-        self.until(long_enough, timeout=AWAY + TIMEOUT, what="the time away")
+        wait_until(long_enough, "the time away", timeout=AWAY + TIMEOUT)
         assert questions > 3
 
     def recovers(self, order: str) -> None:
         """Ready by itself, and what was owed goes out."""
-        self.until(self.ready, timeout=TIMEOUT, what="ready again")
-        self.until(lambda: self.accepted(order), timeout=TIMEOUT, what="the order")
+        wait_until(self.ready, "being ready again", timeout=TIMEOUT)
+        wait_until(lambda: self.accepted(order), "acceptance of the order", timeout=TIMEOUT)
         assert self.child.returncode is None
 
 
-@pytest.fixture
-def line(tmp_path: Path, sandbox: RunningSandbox, eventually: Callable[..., None]) -> Iterator[Line]:
-    """Ready, with one order accepted."""
-    with Broker() as kafka, PostgresServer() as postgres:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """Ready, with one order accepted. One for the file, as its start is most of a test; each test leaves it ready."""
+    with (
+        Broker() as kafka,
+        PostgresServer() as postgres,
+        SandboxServer() as server,
+        SandboxAdmin(server.url) as admin,
+    ):
+        sandbox = RunningSandbox(server, admin)
         kafka.create_topic("orders", 1)
         migrate(Postgres(dsn=postgres.dsn()))
-        home = tmp_path / "replica"
-        home.mkdir()
+        home = tmp_path_factory.mktemp("replica")
         (home / "mapping.yaml").write_text(MAPPING)
         settings = {
             **SCALED,
@@ -139,13 +142,12 @@ def line(tmp_path: Path, sandbox: RunningSandbox, eventually: Callable[..., None
             "operate": {"stall_secs": STALL},
         }
         replica = Replica(home, settings)
-        child = replica.start("run")
+        made = Line(replica, replica.start("run"), kafka, postgres, sandbox)
         try:
-            made = Line(replica, child, kafka, postgres, sandbox, eventually)
             made.recovers(made.change())
             yield made
         finally:
-            child.end(signal.SIGKILL)
+            made.child.end(signal.SIGKILL)
 
 
 def test_the_vendor_is_away(line: Line) -> None:
@@ -177,20 +179,19 @@ def test_postgres_is_away(line: Line) -> None:
     line.recovers(order)
 
 
-def test_kafka_is_away(line: Line) -> None:
-    """Ingest does not get on; delivery of what is folded does. (That it goes on again: test_kafka_topics.py.)"""
-    line.kafka.stop()
-    line.stays_alive_and_unready("ingest", "Kafka")
-    assert line.loops()["deliver d"]["ready"]
-
-
 def test_before_it_could_start(line: Line) -> None:
     """A daemon that is started while Postgres is away waits for it, alive and not ready."""
     line.child.end(signal.SIGTERM, timeout=TIMEOUT)
     line.postgres.stop(immediate=True)
     line.child = line.replica.start("run")
-    line.until(lambda: line.replica.probe("/livez")[0] == 200, timeout=TIMEOUT, what="alive")
+    wait_until(lambda: line.replica.probe("/livez")[0] == 200, "being alive", timeout=TIMEOUT)
     assert not line.ready()
     line.postgres.start()
     line.recovers(line.change())
-    line.child.end(signal.SIGKILL)
+
+
+def test_kafka_is_away(line: Line) -> None:
+    """Ingest does not get on; delivery of what is folded does. The last test: this broker does not come back."""
+    line.kafka.stop()
+    line.stays_alive_and_unready("ingest", "Kafka")
+    assert line.loops()["deliver d"]["ready"]
