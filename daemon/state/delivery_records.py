@@ -123,8 +123,9 @@ class DueOrder:
     """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
 
     `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
-    that may have been lost. `waited_secs`: how long it has been waiting for a missing part, 0 if it is not. `zeroed`:
-    sending it with a total of 0 takes nothing away. `read_at` is the database's clock, epoch seconds.
+    that may have been lost; `in_doubt`: only there, as far as is known. `waited_secs`: how long it has been waiting for
+    a missing part, 0 if it is not. `zeroed`: sending it with a total of 0 takes nothing away. `read_at` is the
+    database's clock, epoch seconds.
     """
 
     key: str
@@ -138,6 +139,7 @@ class DueOrder:
     vendor_order_id: str | None = None
     waited_secs: float = 0.0
     zeroed: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Judgement:
 
     `settle`: nothing is owed any more. `recheck_secs`: judged again then at the latest. `quarantine`: the reason.
     `parked`: not sent at this revision, because of `hold`; then its document's `placed_at` (epoch seconds) and
-    `body_bytes` are kept.
+    `body_bytes` are kept. `zero`: whether the document that the API has, and that is to stay, has a total of 0.
     """
 
     key: str
@@ -171,6 +173,7 @@ class Judgement:
     parked: bool = False
     placed_at: float | None = None
     body_bytes: int | None = None
+    zero: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,7 @@ class PostgresDeliveryStore:
                     "parked": [one.parked for one in given],
                     "placed_at": [one.placed_at for one in given],
                     "body_bytes": [one.body_bytes for one in given],
+                    "zeros": [one.zero for one in given],
                 },
             )
             return [row[0] for row in await cursor.fetchall()]
