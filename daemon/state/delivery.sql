@@ -70,9 +70,11 @@ select paused, halted_reason,
 from destination where id = %(destination)s
 
 -- name: save_standing
+-- A halt that is not there any more, though it was saved, was ended by a person: it is not written again.
 update destination set
-    halted_at = case when %(halted)s::text is null then null else coalesce(halted_at, clock_timestamp()) end,
-    halted_reason = %(halted)s,
+    halted_at = case when %(halted)s::text is not null and not (%(was_halted)s and halted_reason is null)
+                     then coalesce(halted_at, clock_timestamp()) end,
+    halted_reason = case when not (%(was_halted)s and halted_reason is null) then %(halted)s end,
     send_not_before = case when %(pause_secs)s > 0 then clock_timestamp() + make_interval(secs => %(pause_secs)s) end,
     failures = %(failures)s, largest_body = %(largest_body)s, mapping_version = %(mapping_version)s
 where id = %(destination)s

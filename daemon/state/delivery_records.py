@@ -316,8 +316,11 @@ class DeliveryState(Protocol):
         """What is remembered of the destination."""
         ...
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
-        """Remember all of it but `paused`, `registered_at` and `asked`, which are not the leader's to change."""
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
+        """Remember all of it but `paused`, `registered_at` and `asked`, which are not the leader's to change.
+
+        `was_halted`: as far as the leader has heard, a halt is stored. Where none is, a person ended it: none is saved.
+        """
         ...
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:

@@ -133,13 +133,14 @@ class PostgresDeliveryStore:
         *known, since, until, reached = row
         return replace(Standing(*known), asked=None if since is None else Asked(Placed(since, until), reached))
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
         async with self._led(lease) as cursor:
             await cursor.execute(
                 _SQL["save_standing"],
                 {
                     "destination": lease.destination,
                     "halted": standing.halted,
+                    "was_halted": was_halted,
                     "pause_secs": standing.pause_secs,
                     "failures": standing.failures,
                     "largest_body": standing.largest_body,

@@ -311,9 +311,11 @@ class MemoryDeliveryStore:
         record = self._destinations[destination]
         return replace(record.standing, pause_secs=max(record.paused_until - self._clock(), 0.0))
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
         record = self._led(lease)
         known = record.standing
+        if was_halted and known.halted is None:
+            standing = replace(standing, halted=None)
         record.standing = replace(standing, paused=known.paused, registered_at=known.registered_at, asked=known.asked)
         if standing.halted is None or record.halted_at is None:
             record.halted_at = None if standing.halted is None else self._clock()

@@ -944,6 +944,22 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_halt_that_a_person_ended_is_not_saved_again(self, play: Play) -> None:
+        """By a leader that has not heard of it yet; a new halt is."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.store.save_standing(lease, Standing(halted="status 401"))
+            world.resume()
+            await world.store.save_standing(lease, Standing(halted="status 401", failures=1), was_halted=True)
+            standing = await world.store.standing(world.destination)
+            assert (standing.halted, standing.failures) == (None, 1)
+            assert (await world.store.counts(world.destination)).holds["halted"] == 0
+            await world.store.save_standing(lease, Standing(halted="status 403"))
+            assert (await world.store.standing(world.destination)).halted == "status 403"
+
+        play(scenario)
+
     def test_parked_order_is_not_sent_at_its_revision(self, play: Play) -> None:
         """It is neither due nor to be put in flight, until it changes; then it is judged anew, and sent."""
 
