@@ -42,7 +42,8 @@ def admit(state: State, event: Fetched, now: float) -> tuple[State, Fetched, tup
 def _hold(intake: Intake, item: Item) -> Hold | None:
     if intake.shadow:
         return Hold.SHADOW
-    never_sent = not item.due.ever_attempted
+    # That a lost future may have sent it lets no mass of old orders go that nobody asked for. A void is the guard's.
+    never_sent = not item.due.ever_attempted or (item.due.in_doubt and not item.void)
     if never_sent and item.due.lane == Lane.BACKFILL and not intake.in_turn(item.document.placed_at):
         return Hold.BACKFILL
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from daemon.document.outcome import Deleted, Document, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
@@ -112,7 +112,7 @@ def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
             "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"
         )
     if order.digest is not None and order.digest == document.digest:
-        return settled(order, Hold.VOID if void else None)
+        return replace(settled(order, Hold.VOID if void else None), zero=document.zero)
     return Post(document, void)
 
 

@@ -514,7 +514,7 @@ class DeliveryLoop:
         until = now + standing.pause_secs if standing.pause_secs > 0 else 0.0
         if same and abs(until - self._saved_until) < 1.0:
             return
-        await self._store.save_standing(self._led().lease, standing)
+        await self._store.save_standing(self._led().lease, standing, was_halted=saved.halted is not None)
         self._saved, self._saved_until = standing, until
 
     async def _count(self, destination: int) -> None:

@@ -70,9 +70,11 @@ select paused, halted_reason,
 from destination where id = %(destination)s
 
 -- name: save_standing
+-- A halt that is not there any more, though it was saved, was ended by a person: it is not written again.
 update destination set
-    halted_at = case when %(halted)s::text is null then null else coalesce(halted_at, clock_timestamp()) end,
-    halted_reason = %(halted)s,
+    halted_at = case when %(halted)s::text is not null and not (%(was_halted)s and halted_reason is null)
+                     then coalesce(halted_at, clock_timestamp()) end,
+    halted_reason = case when not (%(was_halted)s and halted_reason is null) then %(halted)s end,
     send_not_before = case when %(pause_secs)s > 0 then clock_timestamp() + make_interval(secs => %(pause_secs)s) end,
     failures = %(failures)s, largest_body = %(largest_body)s, mapping_version = %(mapping_version)s
 where id = %(destination)s
@@ -85,7 +87,8 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
        case when ever_attempted then vendor_order_id end,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
-       zeroed and owed_era = (select max(number) from era)
+       zeroed and owed_era = (select max(number) from era),
+       not ever_attempted and owed_era < (select max(number) from era)
 from order_sync
 where destination = %(destination)s and lane = %(lane)s
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
@@ -102,7 +105,8 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        ever_attempted or owed_era < (select max(number) from era), voided, send_alone,
        case when ever_attempted then vendor_order_id end,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
-       zeroed and owed_era = (select max(number) from era)
+       zeroed and owed_era = (select max(number) from era),
+       not ever_attempted and owed_era < (select max(number) from era)
 from order_sync
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
@@ -262,8 +266,8 @@ returning s.order_key, v.fate, s.lane, extract(epoch from clock_timestamp() - s.
 with judged as (
     select * from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(settles)s::boolean[], %(holds)s::text[], %(details)s::text[],
                          %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[], %(parked)s::boolean[],
-                         %(placed_at)s::float8[], %(body_bytes)s::integer[])
-        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt, parked, placed_at, body_bytes)
+                         %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
+        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt, parked, placed_at, body_bytes, zero)
 ), locked as materialized (
     select s.order_key from order_sync s join judged j on j.order_key = s.order_key
     where s.destination = %(destination)s and s.revision = j.revision and s.request_id is null and s.settled_revision < j.revision
@@ -271,7 +275,9 @@ with judged as (
 )
 update order_sync s set
     mapping_version = %(mapping_version)s,
-    ever_attempted = s.ever_attempted or s.owed_era < (select max(number) from era),
+    -- What is owed on says by its era that it may have been sent; what is owed no more has to remember.
+    ever_attempted = s.ever_attempted or (j.settle and s.owed_era < (select max(number) from era)),
+    zeroed = coalesce(j.zero, s.zeroed),
     settled_revision = case when j.settle then j.revision else s.settled_revision end,
     first_change = case when j.settle then null else s.first_change end,
     first_commit = case when j.settle then null else s.first_commit end,
@@ -306,6 +312,7 @@ with named as materialized (
 update order_sync s set
     revision = s.revision + 1,
     digest = null,
+    owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
     first_change = coalesce(s.first_change, clock_timestamp()),
     not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
 from named where s.destination = %(destination)s and s.order_key = named.order_key
@@ -324,11 +331,12 @@ from page where s.destination = %(destination)s and s.order_key = page.order_key
 -- name: owe_page
 -- The next records of a destination; those of them that were ever accepted are owed anew, in the backfill. Forced ones
 -- are sent whatever was accepted. The others keep their digest, so that an unchanged one costs no request; left alone
--- is what is assembled anew in any case, and what was judged under this mapping (where one is named) already.
+-- is what is assembled anew in any case, what was judged under this mapping (where one is named) already, and what a
+-- person has the API keep as it is until it changes.
 with page as materialized (
     select order_key,
            accepted_at is not null and quarantine_revision is distinct from revision
-               and (%(forced)s or ((revision = settled_revision or request_id is not null)
+               and (%(forced)s or ((request_id is not null or (revision = settled_revision and hold is distinct from 'discarded'))
                     and (%(mapping_version)s::text is null or mapping_version is distinct from %(mapping_version)s))) as wanted
     from order_sync
     where destination = %(destination)s and order_key > %(after)s
@@ -342,6 +350,7 @@ with page as materialized (
         revision = s.revision + 1,
         digest = case when not %(forced)s then s.digest end,
         lane = case when s.revision > s.settled_revision then s.lane else 1 end,
+        owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
         first_change = coalesce(s.first_change, clock_timestamp()),
         due_at = case when s.revision > s.settled_revision then s.due_at else clock_timestamp() end
     from locked l where s.destination = %(destination)s and s.order_key = l.order_key

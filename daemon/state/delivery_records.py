@@ -123,8 +123,9 @@ class DueOrder:
     """One order that may be sent now, as it stood at `revision`. Rows are read after it, never before.
 
     `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
-    that may have been lost. `waited_secs`: how long it has been waiting for a missing part, 0 if it is not. `zeroed`:
-    sending it with a total of 0 takes nothing away. `read_at` is the database's clock, epoch seconds.
+    that may have been lost; `in_doubt`: only there, as far as is known. `waited_secs`: how long it has been waiting for
+    a missing part, 0 if it is not. `zeroed`: sending it with a total of 0 takes nothing away. `read_at` is the
+    database's clock, epoch seconds.
     """
 
     key: str
@@ -138,6 +139,7 @@ class DueOrder:
     vendor_order_id: str | None = None
     waited_secs: float = 0.0
     zeroed: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Judgement:
 
     `settle`: nothing is owed any more. `recheck_secs`: judged again then at the latest. `quarantine`: the reason.
     `parked`: not sent at this revision, because of `hold`; then its document's `placed_at` (epoch seconds) and
-    `body_bytes` are kept.
+    `body_bytes` are kept. `zero`: whether the document that the API has, and that is to stay, has a total of 0.
     """
 
     key: str
@@ -171,6 +173,7 @@ class Judgement:
     parked: bool = False
     placed_at: float | None = None
     body_bytes: int | None = None
+    zero: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +316,11 @@ class DeliveryState(Protocol):
         """What is remembered of the destination."""
         ...
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
-        """Remember all of it but `paused`, `registered_at` and `asked`, which are not the leader's to change."""
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
+        """Remember all of it but `paused`, `registered_at` and `asked`, which are not the leader's to change.
+
+        `was_halted`: as far as the leader has heard, a halt is stored. Where none is, a person ended it: none is saved.
+        """
         ...
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:

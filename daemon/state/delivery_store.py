@@ -133,13 +133,14 @@ class PostgresDeliveryStore:
         *known, since, until, reached = row
         return replace(Standing(*known), asked=None if since is None else Asked(Placed(since, until), reached))
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
         async with self._led(lease) as cursor:
             await cursor.execute(
                 _SQL["save_standing"],
                 {
                     "destination": lease.destination,
                     "halted": standing.halted,
+                    "was_halted": was_halted,
                     "pause_secs": standing.pause_secs,
                     "failures": standing.failures,
                     "largest_body": standing.largest_body,
@@ -284,6 +285,7 @@ class PostgresDeliveryStore:
                     "parked": [one.parked for one in given],
                     "placed_at": [one.placed_at for one in given],
                     "body_bytes": [one.body_bytes for one in given],
+                    "zeros": [one.zero for one in given],
                 },
             )
             return [row[0] for row in await cursor.fetchall()]

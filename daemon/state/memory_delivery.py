@@ -230,7 +230,8 @@ class MemoryDeliveryStore:
     def release_guarded(self, destination: int, keys: Collection[str]) -> None:
         """Let these be zeroed."""
         for order in self._guarded(destination, keys):
-            order.zeroed = True
+            order.zeroed = order.ever_attempted = True
+            order.owed_era = self._era
             _unpark(order)
 
     def discard_guarded(self, destination: int, keys: Collection[str]) -> None:
@@ -238,7 +239,7 @@ class MemoryDeliveryStore:
         for order in self._guarded(destination, keys):
             _unpark(order)
             order.hold, order.hold_since = Hold.DISCARDED, self._clock()
-            order.settled_revision = order.revision
+            order.settled_revision, order.ever_attempted = order.revision, True
             order.first_change = order.first_commit = None
 
     def _guarded(self, destination: int, keys: Collection[str]) -> list[OrderRecord]:
@@ -310,9 +311,11 @@ class MemoryDeliveryStore:
         record = self._destinations[destination]
         return replace(record.standing, pause_secs=max(record.paused_until - self._clock(), 0.0))
 
-    async def save_standing(self, lease: Lease, standing: Standing) -> None:
+    async def save_standing(self, lease: Lease, standing: Standing, *, was_halted: bool = False) -> None:
         record = self._led(lease)
         known = record.standing
+        if was_halted and known.halted is None:
+            standing = replace(standing, halted=None)
         record.standing = replace(standing, paused=known.paused, registered_at=known.registered_at, asked=known.asked)
         if standing.halted is None or record.halted_at is None:
             record.halted_at = None if standing.halted is None else self._clock()
@@ -427,7 +430,7 @@ class MemoryDeliveryStore:
             order = record.orders.get(one.key)
             if order is None or order.revision != one.revision or order.request is not None or not order.owed():
                 continue
-            order.ever_attempted = order.ever_attempted or order.owed_era < self._era
+            order.ever_attempted = order.ever_attempted or (one.settle and order.owed_era < self._era)
             _apply(order, one, mapping_version, now)
             held.append(one.key)
         return held
@@ -435,6 +438,7 @@ class MemoryDeliveryStore:
     async def reopen(self, destination: int, keys: Collection[str], hold_secs: float) -> None:
         now, orders = self._clock(), self._destinations[destination].orders
         for order in (orders[key] for key in keys if key in orders):
+            order.owed_era = order.owed_era if order.owed() else self._era
             order.revision += 1
             order.digest = None
             order.first_change = now if order.first_change is None else order.first_change
@@ -458,7 +462,7 @@ class MemoryDeliveryStore:
         wanted = [orders[key] for key in page if _judged_otherwise(orders[key], mapping_version)]
         for order in wanted:
             if not order.owed():
-                order.lane, order.due_at = Lane.BACKFILL, now
+                order.lane, order.due_at, order.owed_era = Lane.BACKFILL, now, self._era
             order.revision += 1
             order.first_change = now if order.first_change is None else order.first_change
         return (page[-1] if page else None), len(wanted)
@@ -539,8 +543,8 @@ class MemoryDeliveryStore:
 
 
 def _judged_otherwise(order: OrderRecord, mapping_version: str) -> bool:
-    """Ever accepted, judged under another mapping, and not to be assembled anew in any case."""
-    settled = order.request is not None or not order.owed()
+    """Ever accepted, judged under another mapping, and neither assembled anew in any case nor kept by a person."""
+    settled = order.request is not None or not (order.owed() or order.hold is Hold.DISCARDED)
     return order.accepted_at is not None and settled and order.mapping_version != mapping_version
 
 
@@ -572,6 +576,7 @@ def _due(order: OrderRecord, now: float, era: int) -> DueOrder:
         order.vendor_order_id if order.ever_attempted else None,
         waited,
         order.zeroed and order.owed_era == era,
+        not order.ever_attempted and order.owed_era < era,
     )
 
 
@@ -646,6 +651,7 @@ def _accept(order: OrderRecord, end: Settled, now: float) -> None:
 def _apply(order: OrderRecord, one: Judgement, mapping_version: str, now: float) -> None:
     order.mapping_version = mapping_version
     order.parked_revision = one.revision if one.parked else None
+    order.zeroed = order.zeroed if one.zero is None else one.zero
     order.placed_at = order.placed_at if one.placed_at is None else one.placed_at
     order.body_bytes = order.body_bytes if one.body_bytes is None else one.body_bytes
     if one.recheck_secs > 0:

@@ -28,9 +28,10 @@ order by s.destination, s.order_key
 for update of s
 
 -- name: release_guarded
--- Due as they were; that they go to 0 takes nothing away that a person has not allowed.
+-- Due as they were; that they go to 0 takes nothing away that a person has not allowed, in the era of now.
 update order_sync s
-set parked_revision = null, hold = null, hold_detail = null, hold_since = null, zeroed = true
+set parked_revision = null, hold = null, hold_detail = null, hold_since = null, zeroed = true,
+    ever_attempted = true, owed_era = (select max(number) from era)
 from unnest(%(destinations)s::smallint[], %(order_keys)s::text[]) as named (destination, order_key)
 where s.destination = named.destination and s.order_key = named.order_key
 
@@ -38,6 +39,6 @@ where s.destination = named.destination and s.order_key = named.order_key
 -- Nothing is owed until they change; what is known about the API's copy stays known.
 update order_sync s
 set parked_revision = null, hold = 'discarded', hold_detail = null, hold_since = clock_timestamp(),
-    settled_revision = s.revision, first_change = null, first_commit = null
+    settled_revision = s.revision, first_change = null, first_commit = null, ever_attempted = true
 from unnest(%(destinations)s::smallint[], %(order_keys)s::text[]) as named (destination, order_key)
 where s.destination = named.destination and s.order_key = named.order_key

@@ -682,6 +682,69 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_order_that_only_a_lost_future_may_have_sent_is_in_doubt(self, play: Play) -> None:
+        """For as long as it is owed, also while it is parked; what was attempted as far as is known is not in doubt."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("sent")
+            await world.end(lease, await world.send(lease, "sent"), Fate.ACCEPTED, "sent")
+            world.touch("sent")
+            world.touch("never")
+            world.begin_era()
+            world.note_targets()
+            world.end_replay()
+            lease = await world.lead()
+            parked = Judgement("never", 1, hold=Hold.SHADOW, parked=True, placed_at=1.0)
+            await world.store.judge(lease, [parked], VERSION)
+            assert await world.store.release_parked(lease, Hold.SHADOW, Placed(), 10) == ["never"]
+            world.touch("new")
+            due = await world.due()
+            assert {one.key: one.in_doubt for one in due} == {"never": True, "new": False, "sent": False}
+            assert {one.key for one in due if one.ever_attempted} == {"never", "sent"}
+
+        play(scenario)
+
+    def test_what_a_person_decides_about_guarded_orders_counts_in_a_later_era(self, play: Play) -> None:
+        """Whenever they were guarded: released ones may go to 0, discarded ones count as attempted."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("1", "2", "3"):
+                world.touch(key)
+            guarded = [Judgement(key, 1, hold=Hold.GUARDED, parked=True, placed_at=1.0) for key in ("1", "2", "3")]
+            await world.store.judge(lease, guarded[:1], VERSION)
+            world.begin_era()
+            world.note_targets()
+            world.end_replay()
+            await world.store.judge(await world.lead(), guarded[1:], VERSION)
+            world.decide_guarded("1", "2", release=True)
+            world.decide_guarded("3", release=False)
+            world.touch("3")
+            due = {one.key: (one.zeroed, one.ever_attempted) for one in await world.due()}
+            assert due == {"1": (True, True), "2": (True, True), "3": (False, True)}
+
+        play(scenario)
+
+    def test_what_is_owed_anew_in_an_era_is_of_that_era(self, play: Play) -> None:
+        """By a new mapping or a late request: no future was lost since, and what was zeroed is known."""
+
+        async def scenario(world: World) -> None:
+            world.touch("1")
+            world.touch("2")
+            lease = await world.lead()
+            request = await world.send(lease, "1", "2", zero=True)
+            await world.end(lease, request, Fate.ACCEPTED, "1", "2")
+            world.begin_era()
+            world.note_targets()
+            world.end_replay()
+            await world.store.reopen(world.destination, ["1"], 0.0)
+            await world.store.resend_changed(await world.lead(), "mapping-2", "", 10)
+            due = [*await world.due(), *await world.due(lane=1)]
+            assert sorted((one.key, one.zeroed) for one in due) == [("1", True), ("2", True)]
+
+        play(scenario)
+
     def test_orders_lost_with_a_future_are_counted(self, play: Play) -> None:
         """Those that may stand at the API and that nothing is left to void with."""
 
@@ -881,6 +944,22 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    def test_halt_that_a_person_ended_is_not_saved_again(self, play: Play) -> None:
+        """By a leader that has not heard of it yet; a new halt is."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.store.save_standing(lease, Standing(halted="status 401"))
+            world.resume()
+            await world.store.save_standing(lease, Standing(halted="status 401", failures=1), was_halted=True)
+            standing = await world.store.standing(world.destination)
+            assert (standing.halted, standing.failures) == (None, 1)
+            assert (await world.store.counts(world.destination)).holds["halted"] == 0
+            await world.store.save_standing(lease, Standing(halted="status 403"))
+            assert (await world.store.standing(world.destination)).halted == "status 403"
+
+        play(scenario)
+
     def test_parked_order_is_not_sent_at_its_revision(self, play: Play) -> None:
         """It is neither due nor to be put in flight, until it changes; then it is judged anew, and sent."""
 
@@ -1067,6 +1146,40 @@ class DeliveryStoreSuite:
                 ("2", None, False),
                 ("1", b"x", False),
             ]
+
+        play(scenario)
+
+    def test_permission_to_go_to_zero_ends_where_the_order_stays_as_it_was(self, play: Play) -> None:
+        """Its cause was mended before it was sent: the guard counts it the next time."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            await world.park(lease, Hold.GUARDED, a=10.0, b=10.0)
+            world.decide_guarded("a", "b", release=True)
+            unchanged = [Judgement("a", 1, settle=True, zero=False), Judgement("b", 1, settle=True, zero=True)]
+            await world.store.judge(lease, unchanged, VERSION)
+            assert (world.look("a")["zeroed"], world.look("b")["zeroed"]) == (False, True)
+
+        play(scenario)
+
+    def test_discarded_order_does_not_follow_a_new_mapping(self, play: Play) -> None:
+        """It stays at the API as it is until its rows change."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            for key in ("1", "2"):
+                world.touch(key)
+            await world.end(lease, await world.send(lease, "1", "2"), Fate.ACCEPTED, "1", "2", digest=b"x")
+            world.touch("1")
+            await world.store.judge(lease, [Judgement("1", 2, hold=Hold.GUARDED, parked=True)], VERSION)
+            world.decide_guarded("1", release=False)
+            assert await world.store.resend_changed(lease, "mapping-2", "", 10) == ("2", 1)
+            assert [one.key for one in await world.due(lane=1)] == ["2"]
+            world.touch("1")
+            request = await world.send(lease, "1")
+            assert await world.store.resend_changed(lease, "mapping-2", "", 10) == ("2", 1), "in flight it is none"
+            await world.end(lease, request, Fate.ACCEPTED, "1")
+            assert [one.key for one in await world.due()] == ["1"]
 
         play(scenario)
 

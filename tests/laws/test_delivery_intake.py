@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.delivery import core
-from daemon.delivery.destination import Intake, Released, Told
+from daemon.delivery.destination import Fetch, Fetched, Intake, Item, Park, Released, Told
 from daemon.delivery.verdict import Kind, Verdict
+from daemon.document.outcome import Document
 from daemon.settings import Delivery
-from daemon.state.delivery_records import Asked, Hold, LedgerEntry, OpenRequest, Placed, Standing
+from daemon.state.delivery_records import Asked, DueOrder, Hold, LedgerEntry, OpenRequest, Placed, Standing
 from daemon.state.schedule import Lane
 
 HOUR = 3600.0
@@ -215,6 +216,17 @@ def test_backfill_waits_for_its_turn() -> None:
     bench.run(20)
     assert bench.accepted() == {*due, "live"}
     assert bench.parked(Hold.BACKFILL) == old.keys()
+
+
+@pytest.mark.parametrize(("void", "parks"), [(False, True), (True, False)])
+def test_doubt_after_the_state_went_back_asks_for_no_backfill(void: bool, parks: bool) -> None:
+    """Old orders that only a lost future may have sent wait like any other; what is gone since is the guard's."""
+    state = core.start(chosen(), Standing(), [], [], 0.0, Intake(live_since=math.inf))
+    due = DueOrder("1", Lane.BACKFILL, 1, 0.0, ever_attempted=True, in_doubt=True)
+    item = Item(due, Document("1", b"x", b"", 0.0, zero=void), 0.0, void)
+    _, actions = core.step(state, Fetched(Fetch(Lane.BACKFILL, 10), (item,)), 0.0)
+    holds = [one.hold for park in actions if isinstance(park, Park) for one in park.judgements]
+    assert holds == [Hold.BACKFILL] * parks
 
 
 def order_of(key: str, lane: Lane, placed_at: float) -> Order:

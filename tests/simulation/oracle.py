@@ -283,6 +283,8 @@ class Oracle:
     def went_back(self) -> None:
         """Until somebody sees it, whoever leads believes what it finds: an era promises from its beginning on."""
         self._gaps.append((self._world.now, float("inf")))
+        self._parked.clear()  # with the revisions at which they were
+        self._discarded.clear()
         self.forgotten()
 
     def era_begins(self) -> None:

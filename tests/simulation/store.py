@@ -9,6 +9,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from daemon.errors import OrderSyncError, StateContended, StateUnavailable
@@ -227,8 +228,8 @@ class FaultyStore:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         method = getattr(self._store, name)
 
-        async def call(*arguments: Any) -> Any:
-            return await self._call(name, method, arguments)
+        async def call(*arguments: Any, **keywords: Any) -> Any:
+            return await self._call(name, partial(method, **keywords), arguments)
 
         return call
 
