@@ -25,7 +25,7 @@ demo: setup ## The whole line on the embedded stack, compared with the OMS at th
 	$(BIN)/order-sync demo --duration $(DURATION) $(DEMO_ARGS)
 
 test: check ## Everything CI runs: lint, format, types, import contracts, tests (WORKERS=2)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: setup ## Lint, format, strict types, import contracts
 	$(BIN)/ruff check .

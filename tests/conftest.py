@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import os
 
+import pytest
 from hypothesis import settings
 
 # A decimal that meets a float is an error, in this thread and in those that start later.
@@ -26,3 +27,13 @@ pytest_plugins = [
     "fixtures.sandbox",
     "fixtures.delivery",
 ]
+
+SERVICES = ("apache_kafka", "debezium")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one worker run all that starts Java or whole processes: each service once, and no two at the same time."""
+    for item in items:
+        if "process" in item.path.parts or any(item.get_closest_marker(name) for name in SERVICES):
+            item.add_marker(pytest.mark.xdist_group("services"))
