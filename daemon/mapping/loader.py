@@ -305,7 +305,7 @@ class _Loader:
         if name is None:
             return Hooks()
         try:
-            return load_hooks(self._path.parent / name)
+            return load_hooks(self._path.parent.joinpath(name))
         except Mistake as mistake:
             self._top.wrong("hooks", str(mistake))
             return Hooks()

@@ -22,13 +22,18 @@ PURE = [
 def floats(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Lines that make a float: a literal, `float(...)`, a quotient of Python's own, a module that calculates in them.
 
-    To ask whether something is a float is no float.
+    To ask whether something is a float is no float; nor is a moment, whose name ends with `_at`.
     """
     asked = {
         id(name)
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "isinstance"
         for name in ast.walk(call.args[1])
+    }
+    asked |= {
+        id(field.annotation)
+        for field in ast.walk(tree)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id.endswith("_at")
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and type(node.value) in (float, complex):
