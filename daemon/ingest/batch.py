@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.ingest.change import Change, Kind, Message, Reject, RejectReason, Skip, SkipReason
@@ -23,9 +24,17 @@ class PartitionState:
 class DecodedBatch:
     """A batch as decoded: changes in order of consumption, rejects, and what each partition's position will be."""
 
-    def __init__(self, decoder: Decoder, partitions: dict[Partition, PartitionState]) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        partitions: dict[Partition, PartitionState],
+        after: DecodedBatch | None = None,
+    ) -> None:
+        """`after`: the batch before, which is not in Postgres yet. This one begins where that one ends."""
         self._decoder = decoder
         self._partitions = partitions
+        self._stands = {} if after is None else {name: move.next for name, move in after._next.items()}
+        self._deleted_before = {} if after is None else after._deleted
         self._next: dict[Partition, Move] = {}
         self._deleted: dict[Partition, bytes | None] = {}
         self.changes: list[tuple[int, Change]] = []
@@ -49,7 +58,7 @@ class DecodedBatch:
             source = None if isinstance(decoded, Skip) else decoded.source
             decoded = Reject(RejectReason.BAD_VALUE, poison, source, None, message)
         if isinstance(decoded, Change) and decoded.kind is Kind.TOMBSTONE:
-            before = self._deleted.get(name, state.deleted_key)
+            before = self._deleted.get(name, self._deleted_before.get(name, state.deleted_key))
             if before is not None and before == message.key:
                 decoded = Skip(SkipReason.TOMBSTONE_AFTER_DELETE, "tombstone", message)
         deletes = isinstance(decoded, Change) and decoded.kind is Kind.DELETE
@@ -83,18 +92,20 @@ class DecodedBatch:
                 move.next = max(move.next, end)
         return [self._next[name] for name in sorted(self._next) if self._next[name].next > self._next[name].expected]
 
-    def commit(self, moves: list[Move]) -> None:
-        """The batch is in Postgres: go on from there."""
+    def commit(self, moves: Sequence[Move]) -> None:
+        """The batch is in Postgres: go on from there, with the partitions that are still ours."""
         for move in moves:
             name = self.partition_of[move.origin]
-            state = self._partitions[name]
+            if (state := self._partitions.get(name)) is None:
+                continue
             state.position = Position(move.origin, move.next, state.position.read_ms)
             state.deleted_key = self._deleted.get(name, state.deleted_key)
 
     def _move(self, name: Partition, state: PartitionState) -> Move:
         if name not in self._next:
             at = state.position
-            self._next[name] = Move(at.origin, at.next_offset, at.next_offset)
+            stands = self._stands.get(name, at.next_offset)
+            self._next[name] = Move(at.origin, stands, stands)
             self.partition_of[at.origin] = name
         return self._next[name]
 
