@@ -11,6 +11,8 @@ from daemon.ingest.debezium import Decoder
 from daemon.ingest.kafka import Partition
 from daemon.state.ingest_store import Move, Position, TopicPartition
 
+_TOMBSTONE, _DELETE = Kind.TOMBSTONE, Kind.DELETE  # members of an enumeration are slow to reach
+
 
 @dataclass(slots=True)
 class PartitionState:
@@ -57,32 +59,33 @@ class DecodedBatch:
         if poison is not None:
             source = None if isinstance(decoded, Skip) else decoded.source
             decoded = Reject(RejectReason.BAD_VALUE, poison, source, None, message)
-        if isinstance(decoded, Change) and decoded.kind is Kind.TOMBSTONE:
-            before = self._deleted.get(name, self._deleted_before.get(name, state.deleted_key))
-            if before is not None and before == message.key:
-                decoded = Skip(SkipReason.TOMBSTONE_AFTER_DELETE, "tombstone", message)
-        deletes = isinstance(decoded, Change) and decoded.kind is Kind.DELETE
+        deletes = False
+        if isinstance(decoded, Change):
+            kind = decoded.kind
+            if kind is _TOMBSTONE:
+                before = self._deleted.get(name, self._deleted_before.get(name, state.deleted_key))
+                if before is not None and before == message.key:
+                    decoded = Skip(SkipReason.TOMBSTONE_AFTER_DELETE, "tombstone", message)
+            deletes = kind is _DELETE
         self._deleted[name] = message.key if deletes else None
         self._account(decoded, move, state)
 
     def _account(self, decoded: Change | Skip | Reject, move: Move, state: PartitionState) -> None:
-        topic = state.id.topic
-        match decoded:
-            case Change():
-                self.changes.append((move.origin, decoded))
-                if decoded.then is not None:
-                    self.changes.append((move.origin, decoded.then))
-                if decoded.oddity is not None:
-                    self.oddities[topic, decoded.oddity] += 1
-            case Skip():
-                move.skipped += 1
-                self.counts[topic, decoded.op, "skipped", str(decoded.reason)] += 1
-            case Reject():
-                move.rejected += 1
-                self.rejects.append((state.id.topic_id, decoded))
-                self.counts[topic, "none", "rejected", str(decoded.reason)] += 1
-                if decoded.key is not None and decoded.source is not None:
-                    self.changes.append((move.origin, unknown_row(decoded)))
+        if isinstance(decoded, Change):
+            self.changes.append((move.origin, decoded))
+            if decoded.then is not None:
+                self.changes.append((move.origin, decoded.then))
+            if decoded.oddity is not None:
+                self.oddities[state.id.topic, decoded.oddity] += 1
+        elif isinstance(decoded, Skip):
+            move.skipped += 1
+            self.counts[state.id.topic, decoded.op, "skipped", str(decoded.reason)] += 1
+        else:
+            move.rejected += 1
+            self.rejects.append((state.id.topic_id, decoded))
+            self.counts[state.id.topic, "none", "rejected", str(decoded.reason)] += 1
+            if decoded.key is not None and decoded.source is not None:
+                self.changes.append((move.origin, unknown_row(decoded)))
 
     def moves(self, ends: dict[Partition, int]) -> list[Move]:
         """The positions to move, also past offsets that carried no message, in (topic, partition) order."""

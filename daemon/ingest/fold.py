@@ -6,6 +6,7 @@ one table of cases holds both to it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,9 +22,18 @@ CLEARED: tuple[int, ...] = ()
 """The position a lone tombstone leaves: below every real one, and of no lineage, so the next event applies."""
 
 
-@dataclass(frozen=True, slots=True)
+# Members of an enumeration are slow to reach, and these are asked for with every row.
+_UPSERT, _TOMBSTONE, _UNKNOWN, _DELETE = Kind.UPSERT, Kind.TOMBSTONE, Kind.UNKNOWN, Kind.DELETE
+_ALONE = frozenset((_TOMBSTONE, _UNKNOWN))
+_ROOT = Role.ROOT
+
+
+@dataclass(slots=True)
 class Mark:
-    """Where a row's state came from. `origin` numbers a partition of one topic incarnation."""
+    """Where a row's state came from. `origin` numbers a partition of one topic incarnation.
+
+    Not frozen, since one is made for every row; nobody changes one.
+    """
 
     origin: int
     offset: int
@@ -77,6 +87,7 @@ class StagedRow:
     ops: list[str]  # of the changes coalesced in here; none for a reject, which is counted as one
 
 
+@functools.lru_cache(maxsize=8192)
 def row_hash(source: str, key: str) -> int:
     """A signed 64-bit hash that names a looked-up row in `refs`. A collision only makes an order due for nothing."""
     digest = hashlib.blake2b(f"{source}\x00{key}".encode(), digest_size=8).digest()
@@ -120,33 +131,44 @@ class Stager:
         return rounds
 
     def _staged(self, origin: int, change: Change, live_since_ms: int) -> StagedRow:
-        position = CLEARED if change.kind is Kind.TOMBSTONE else change.position
-        committed = change.committed_ms if change.position is not None else None
-        lineage = change.lineage if change.position is not None else None
-        root, parent, refs = self._place(change)
+        kind, committed, position = change.kind, change.committed_ms, change.position
+        backfill = change.snapshot or (committed is not None and committed < live_since_ms)
+        ops = [] if change.op == UNCOUNTED else [change.op]
+        marked, lineage = (committed, change.lineage) if position is not None else (None, None)
+        source, offset = self._sources[change.source], change.message.offset
+        if kind is _UPSERT:
+            return StagedRow(
+                change.source,
+                change.key,
+                kind,
+                change.columns,
+                change.unavailable,
+                Mark(origin, offset, lineage, position, marked),
+                committed,
+                backfill,
+                *place(source, self._root, change.key, change.columns),
+                change.old_key,
+                change.new_key,
+                marked,
+                ops,
+            )
         return StagedRow(
-            source=change.source,
-            key=change.key,
-            kind=change.kind,
-            columns=change.columns if change.kind is Kind.UPSERT else {},
-            unknown=ALL_UNKNOWN if change.kind is Kind.UNKNOWN else change.unavailable,
-            mark=Mark(origin, change.message.offset, lineage, position, committed),
-            first_seen_ms=change.committed_ms if change.kind is Kind.UPSERT else None,
-            backfill=change.snapshot or (change.committed_ms is not None and change.committed_ms < live_since_ms),
-            root=root,
-            parent=parent,
-            refs=refs,
-            old_key=change.old_key,
-            new_key=change.new_key,
-            first_commit_ms=committed,
-            ops=[] if change.op == UNCOUNTED else [change.op],
+            change.source,
+            change.key,
+            kind,
+            {},
+            ALL_UNKNOWN if kind is _UNKNOWN else change.unavailable,
+            Mark(origin, offset, lineage, CLEARED if kind is _TOMBSTONE else position, marked),
+            None,
+            backfill,
+            change.key if source.role is _ROOT else None,
+            None,
+            (),
+            change.old_key,
+            change.new_key,
+            marked,
+            ops,
         )
-
-    def _place(self, change: Change) -> Place:
-        source = self._sources[change.source]
-        if change.kind is not Kind.UPSERT:
-            return change.key if source.role is Role.ROOT else None, None, ()
-        return place(source, self._root, change.key, change.columns)
 
 
 Place: TypeAlias = "tuple[str | None, str | None, tuple[int, ...]]"
@@ -157,19 +179,24 @@ def place(source: Source, root: str, key: str, columns: Mapping[str, ColumnValue
     """Where a row stands. Its order is known at once unless it hangs below another owned row. `root`: the source."""
     refs: tuple[int, ...] = ()
     if source.refs:
-        keys = ((link.target, link.target_key(columns)) for link in source.refs)
-        refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
-    if source.role is Role.ROOT:
+        hashes = set()
+        for link in source.refs:
+            looked_up = link.target_key(columns)
+            if looked_up is not None:
+                hashes.add(row_hash(link.target, looked_up))
+        refs = tuple(sorted(hashes))
+    if source.role is _ROOT:
         return key, None, refs
-    above = source.owner.target_key(columns) if source.owner is not None else None
-    if source.owner is not None and source.owner.target == root:
+    owner = source.owner
+    above = owner.target_key(columns) if owner is not None else None
+    if owner is not None and owner.target == root:
         return above, None, refs
     return None, above, refs
 
 
 def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
     a, b = earlier.mark, later.mark
-    if Kind.TOMBSTONE in (earlier.kind, later.kind) or Kind.UNKNOWN in (earlier.kind, later.kind):
+    if earlier.kind in _ALONE or later.kind in _ALONE:
         return False
     if a.origin != b.origin or b.offset <= a.offset or a.lineage is None or a.lineage != b.lineage:
         return False
@@ -179,9 +206,9 @@ def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
         return False
     if earlier.new_key is not None or later.old_key is not None or earlier.old_key is not None:
         return False
-    if later.kind is Kind.DELETE:
+    if later.kind is _DELETE:
         return later.new_key is None
-    return not later.unknown or (earlier.kind is Kind.UPSERT and set(later.unknown) <= set(earlier.unknown))
+    return not later.unknown or (earlier.kind is _UPSERT and set(later.unknown) <= set(earlier.unknown))
 
 
 def _absorb(earlier: StagedRow, later: StagedRow) -> None:

@@ -112,10 +112,10 @@ select s.source,
        case when %(late)s then coalesce(
            (select x.generation from source_row x where x.source = s.source and x.key = s.key), g.generation)
        else g.generation end,
-       key, root, parent, refs::bigint[], deleted, lineage, origin,
+       key, root, parent, refs::bigint[], coalesce(deleted, false), lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
-       first_seen, unknown::text[], case when deleted then kin end, case when not deleted and kin is not null then array[kin, key] end,
+       first_seen, unknown::text[], case when deleted then kin end, case when deleted is null and kin is not null then array[kin, key] end,
        columns::jsonb
 from unnest(
     %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
@@ -189,7 +189,7 @@ where excluded.generation > r.generation
                and (excluded.origin = r.origin or (r.deleted and not excluded.deleted and excluded.unknown is distinct from '{*}'))),
       false)
   and not (r.deleted and excluded.position is not distinct from '{}')
-returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
+returning r.source, r.key, r.root, r.moved_from, r.changed
 
 -- name: lock_mirror
 -- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.

@@ -80,6 +80,10 @@ class FoldResult:
     orders: int = 0
 
 
+# Members of an enumeration are slow to reach, and these are asked for with every row.
+_LIVE, _BACKFILL = Lane.LIVE, Lane.BACKFILL
+_GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
+
 Attempt: TypeAlias = (
     "Callable[[list[tuple[int, int, Message]]], tuple[list[list[StagedRow]], list[int], dict[int, Reject]]]"
 )
@@ -148,14 +152,15 @@ class _Touched(dict[str, _Touch]):
         if (touch := self.get(root)) is None:
             self[root] = _Touch(lane, committed_ms)
             return
-        touch.lane = min(touch.lane, lane)
-        if committed_ms is not None:
-            touch.committed_ms = committed_ms if touch.committed_ms is None else min(touch.committed_ms, committed_ms)
+        if lane is _LIVE:
+            touch.lane = lane
+        if committed_ms is not None and (touch.committed_ms is None or committed_ms < touch.committed_ms):
+            touch.committed_ms = committed_ms
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return orjson.Fragment(format(value, "f").encode())
+        return orjson.Fragment(str(value))
     raise TypeError(f"no column holds a {type(value).__name__}")
 
 
@@ -491,40 +496,45 @@ class PostgresIngestStore:
         late: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
-        ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
-        cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered), "late": late})
-        staged = {(row.source, row.key): row for row in ordered}
-        applied = []
-        for number, key, root, _parent, moved_from, has_changed in cursor.fetchall():
-            name = (self._names[number], key)
-            row = staged.pop(name)
+        numbers = self._sources
+        staged = {(numbers[row.source], row.key): row for row in rows}
+        order = sorted(staged)
+        cursor.execute(_SQL["upsert_rows"], {**self._arrays([staged[name] for name in order], order), "late": late})
+        applied, folded = [], result.folded
+        for number, key, root, moved_from, has_changed in cursor.fetchall():
+            row = staged.pop((number, key))
             applied.append(row)
-            result.folded.update((row.mark.origin, op) for op in row.ops)
+            origin = row.mark.origin
+            for op in row.ops:
+                folded[origin, op] += 1
             if has_changed:
-                changed[name] = row
-                lane = Lane.BACKFILL if row.backfill else Lane.LIVE
+                changed[row.source, key] = row
+                lane = _BACKFILL if row.backfill else _LIVE
                 touched.add(root, lane, row.first_commit_ms)
-                touched.add(moved_from, lane, row.first_commit_ms)
+                if moved_from is not None:
+                    touched.add(moved_from, lane, row.first_commit_ms)
         for row in staged.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
         return applied
 
-    def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
+    def _arrays(self, rows: Sequence[StagedRow], names: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
+        """Rows as columns. What is null in all of them is an empty array, which `unnest` fills up."""
+        marks = [row.mark for row in rows]
         return {
-            "source": [self._sources[row.source] for row in rows],
-            "key": [row.key for row in rows],
-            "root": [row.root for row in rows],
-            "parent": [row.parent for row in rows],
-            "refs": [_array(row.refs) if row.refs else None for row in rows],
-            "deleted": [row.kind in (Kind.DELETE, Kind.TOMBSTONE) for row in rows],
-            "lineage": [self._lineages.get(row.mark.lineage or "") for row in rows],
-            "origin": [row.mark.origin for row in rows],
-            "offset": [row.mark.offset for row in rows],
-            "position": [None if row.mark.position is None else _array(row.mark.position) for row in rows],
-            "committed": [row.mark.committed_ms for row in rows],
-            "first_seen": [row.first_seen_ms for row in rows],
-            "unknown": [_unknown(row) for row in rows],
-            "kin": [row.new_key or (row.old_key if row.unknown else None) for row in rows],
+            "source": [number for number, _ in names],
+            "key": [key for _, key in names],
+            "root": _nulls_left_out([row.root for row in rows]),
+            "parent": _nulls_left_out([row.parent for row in rows]),
+            "refs": _nulls_left_out([_array(row.refs) if row.refs else None for row in rows]),
+            "deleted": _nulls_left_out([True if row.kind in _GONE else None for row in rows]),
+            "lineage": _nulls_left_out([self._lineages.get(mark.lineage or "") for mark in marks]),
+            "origin": [mark.origin for mark in marks],
+            "offset": [mark.offset for mark in marks],
+            "position": _nulls_left_out([None if mark.position is None else _array(mark.position) for mark in marks]),
+            "committed": _nulls_left_out([mark.committed_ms for mark in marks]),
+            "first_seen": _nulls_left_out([row.first_seen_ms for row in rows]),
+            "unknown": _nulls_left_out([_unknown(row) for row in rows]),
+            "kin": _nulls_left_out([row.new_key or (row.old_key if row.unknown else None) for row in rows]),
             "columns": [columns_json(row.columns) for row in rows],
         }
 
@@ -715,6 +725,10 @@ def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
     for (origin, _), count in counts.items():
         sums[origin] += count
     return sums
+
+
+def _nulls_left_out(values: list[Any]) -> list[Any]:
+    return values if any(value is not None for value in values) else []
 
 
 def _array(numbers: Sequence[int]) -> str:
