@@ -1,13 +1,16 @@
-"""Orders a second from stored rows to validated bytes, on one core: what delivery does between two requests."""
+"""Assemble: orders a second from stored rows to validated bytes, on one core: what delivery does between requests."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import orjson
-from workload import Named, order_key, order_rows, shared_rows, shop_mapping
+from rig import Figure, Size, in_turn
+from workload import EPOCH_MS, Named, envelope, order_key, order_rows, shared_rows, shop_mapping
 
+from daemon.app import calm_collector
 from daemon.document.assemble import Assembler
 from daemon.document.outcome import Ready
 from daemon.ingest.change import Change, Message
@@ -19,23 +22,41 @@ from daemon.state.ingest_store import columns_json
 
 WANTED = 3000
 
+Kept: TypeAlias = tuple[str, str, str | None, str]
+"""(source, key, root, columns as JSON)"""
 
-def stored(mapping: Mapping, rows: Iterable[Named], root: str | None) -> list[tuple[str, str, str | None, str]]:
-    """(source, key, root, columns) as the mirror keeps them: decoded as ingest does, columns in JSON."""
-    from workload import EPOCH_MS, envelope
 
+def measure(size: Size) -> list[Figure]:
+    """From rows as the store hands them out, and from their JSON on with the search for what an order looks up."""
+    calm_collector()
+    orders = Orders(size.documents)
+    plain = Figure("assemble", "orders/s", [], wanted=f">= {WANTED} orders/s")
+    whole = Figure("assemble with reading", "orders/s", [], note="from the columns' JSON on, as it comes from Postgres")
+    in_turn(
+        size.rounds,
+        [
+            lambda: plain.values.append(size.documents / orders.assemble()),
+            lambda: whole.values.append(size.documents / orders.read_and_assemble()),
+        ],
+    )
+    plain.holds = plain.value >= WANTED
+    return [plain, whole]
+
+
+def kept(mapping: Mapping, rows: Iterable[Named], root: str | None) -> list[Kept]:
+    """As the mirror keeps them: decoded as ingest does."""
     decoder = Decoder(mapping.structure)
-    kept = []
+    stored: list[Kept] = []
     for source, key, row in rows:
         value = envelope(source, row, 1, EPOCH_MS)
         topic = mapping.structure.sources[source].topic
         change = decoder.decode(Message(topic, 0, 0, None, orjson.dumps({"id": row.get("id")}), value, None))
         assert isinstance(change, Change), change
-        kept.append((source, key, root, columns_json(change.columns)))
-    return kept
+        stored.append((source, key, root, columns_json(change.columns)))
+    return stored
 
 
-def _read(rows: Iterable[tuple[str, str, str | None, str]]) -> list[StoredRow]:
+def _read(rows: Iterable[Kept]) -> list[StoredRow]:
     return [StoredRow(source, key, root, exact_json(columns)) for source, key, root, columns in rows]
 
 
@@ -44,13 +65,13 @@ class Orders:
 
     def __init__(self, count: int) -> None:
         self._mapping = shop_mapping()
-        shared = {(row.source, row.key): row for row in _read(stored(self._mapping, shared_rows(), None))}
+        shared = {(row.source, row.key): row for row in _read(kept(self._mapping, shared_rows(), None))}
         assembler = Assembler(self._mapping)
-        self.texts = {}
+        self.texts: dict[str, list[Kept]] = {}
         self.rows: dict[str, list[StoredRow]] = {}
         for number in range(count):
             key = order_key(number)
-            self.texts[key] = stored(self._mapping, order_rows(number), key)
+            self.texts[key] = kept(self._mapping, order_rows(number), key)
             rows = _read(self.texts[key])
             while more := [shared[name] for name in assembler.needs(rows) if name in shared]:
                 rows += more

@@ -271,7 +271,8 @@ returning r.root, r.moved_from
 update source set relations = %(relations)s where id = %(source)s
 
 -- name: no_full_scan
--- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them in one pass.
+-- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them one by one.
+-- Asked for all at once (`&&`) it may prefer to read every row of every order; `offset 0` keeps it from that.
 set local enable_seqscan to off
 
 -- name: full_scan
@@ -279,15 +280,20 @@ set local enable_seqscan to on
 
 -- name: shared_that_look_up
 -- Which rows that belong to no order refer to these looked-up rows.
-select source, key from source_row where refs && %(hashes)b::bigint[] and root is null
+select distinct r.source, r.key
+from unnest(%(hashes)b::bigint[]) as h (hash)
+cross join lateral (select x.source, x.key, x.root from source_row x where x.refs @> array[h.hash] offset 0) r
+where r.root is null
 
 -- name: mark_orders_that_look_up
 -- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
 -- `mass` orders at once (a product renamed) are backfill: they must not crowd out the orders that changed themselves.
 with t as (select clock_timestamp() as now),
 found as (
-    select distinct root from source_row
-    where refs && %(hashes)b::bigint[] and root is not null and root <> all(%(touched)b::text[])
+    select distinct r.root
+    from unnest(%(hashes)b::bigint[]) as h (hash)
+    cross join lateral (select x.root from source_row x where x.refs @> array[h.hash] offset 0) r
+    where r.root is not null and r.root <> all(%(touched)b::text[])
 ),
 size as (select count(*) > %(mass)s as is_mass from found)
 insert into order_sync as o
