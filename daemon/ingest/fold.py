@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from daemon.ingest.change import UNCOUNTED, Change, ColumnValue, Kind
-from daemon.mapping.structure import Role, Source, Structure
+from daemon.mapping.structure import Link, Role, Source, Structure
 
 ALL_UNKNOWN = ("*",)
 """`unknown` of a row none of whose values is known any more."""
@@ -105,7 +105,7 @@ class Stager:
 
     def __init__(self, structure: Structure) -> None:
         self._sources = structure.sources
-        self._root = structure.root
+        self._placers = {name: placer(source, structure.root) for name, source in structure.sources.items()}
 
     def stage(self, changes: Iterable[tuple[int, Change]], live_since_ms: int) -> list[list[StagedRow]]:
         """Rounds of staged rows from (origin, change) pairs. Changes committed before `live_since_ms` are backfill."""
@@ -135,7 +135,7 @@ class Stager:
         backfill = change.snapshot or (committed is not None and committed < live_since_ms)
         ops = [] if change.op == UNCOUNTED else [change.op]
         marked, lineage = (committed, change.lineage) if position is not None else (None, None)
-        source, offset = self._sources[change.source], change.message.offset
+        offset = change.message.offset
         if kind is _UPSERT:
             return StagedRow(
                 change.source,
@@ -146,7 +146,7 @@ class Stager:
                 Mark(origin, offset, lineage, position, marked),
                 committed,
                 backfill,
-                *place(source, self._root, change.key, change.columns),
+                *self._placers[change.source](change.key, change.columns),
                 change.old_key,
                 change.new_key,
                 marked,
@@ -161,7 +161,7 @@ class Stager:
             Mark(origin, offset, lineage, CLEARED if kind is _TOMBSTONE else position, marked),
             None,
             backfill,
-            change.key if source.role is _ROOT else None,
+            change.key if self._sources[change.source].role is _ROOT else None,
             None,
             (),
             change.old_key,
@@ -175,23 +175,36 @@ Place: TypeAlias = "tuple[str | None, str | None, tuple[int, ...]]"
 """(root, parent, refs): the order a row belongs to, the owned row it hangs below, hashes of the rows it looks up."""
 
 
-def place(source: Source, root: str, key: str, columns: Mapping[str, ColumnValue]) -> Place:
-    """Where a row stands. Its order is known at once unless it hangs below another owned row. `root`: the source."""
-    refs: tuple[int, ...] = ()
-    if source.refs:
+def placer(source: Source, root: str) -> Callable[[str, Mapping[str, ColumnValue]], Place]:
+    """Says where rows of a source stand, by key and columns. `root`: the source whose rows are the orders.
+
+    A row's order is known at once unless it hangs below another owned row.
+    """
+    steps = [(link.target, _only(link), link.target_key) for link in source.refs]
+    is_root, owner = source.role is _ROOT, source.owner
+    above_of = None if is_root or owner is None else owner.target_key
+    below_root = owner is not None and owner.target == root
+
+    def place(key: str, columns: Mapping[str, ColumnValue]) -> Place:
         hashes = set()
-        for link in source.refs:
-            looked_up = link.target_key(columns)
+        for target, only, target_key in steps:
+            looked_up = columns.get(only) if only is not None else None
+            if looked_up.__class__ is not str:  # nearly always it is one, or null
+                looked_up = target_key(columns)
             if looked_up is not None:
-                hashes.add(row_hash(link.target, looked_up))
+                hashes.add(row_hash(target, looked_up))
         refs = tuple(sorted(hashes))
-    if source.role is _ROOT:
-        return key, None, refs
-    owner = source.owner
-    above = owner.target_key(columns) if owner is not None else None
-    if owner is not None and owner.target == root:
-        return above, None, refs
-    return None, above, refs
+        if is_root:
+            return key, None, refs
+        above = None if above_of is None else above_of(columns)
+        return (above, None, refs) if below_root else (None, above, refs)
+
+    return place
+
+
+def _only(link: Link) -> str | None:
+    """The column that is the key of the row looked up, where it is that alone."""
+    return link.columns[0] if len(link.columns) == 1 and not link.constants else None
 
 
 def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:

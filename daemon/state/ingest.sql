@@ -118,9 +118,10 @@ select s.source,
        first_seen, unknown::text[], case when deleted then kin end, case when deleted is null and kin is not null then array[kin, key] end,
        columns::jsonb
 from unnest(
-    %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
-    %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
-    %(first_seen)b::bigint[], %(unknown)b::text[], %(kin)b::text[], %(columns)b::text[]
+    %(source)s::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], string_to_array(%(refs)s, e'\x1e', ''),
+    %(deleted)s::boolean[], %(lineage)s::int[], %(origin)s::int[], %(offset)s::bigint[],
+    string_to_array(%(position)s, e'\x1e', ''), %(committed)s::bigint[], %(first_seen)s::bigint[], %(unknown)b::text[],
+    %(kin)b::text[], string_to_array(%(columns)s, e'\x1e')
 ) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, kin,
         columns)
 join source g on g.id = s.source

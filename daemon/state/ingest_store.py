@@ -16,7 +16,7 @@ import psycopg
 
 from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
-from daemon.ingest.fold import StagedRow, place, row_hash
+from daemon.ingest.fold import StagedRow, placer, row_hash
 from daemon.mapping.structure import Structure
 from daemon.settings import Postgres, Settings
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
@@ -385,15 +385,13 @@ class PostgresIngestStore:
         Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
         """
         assert self._structure is not None  # noqa: S101 - opened before
-        declared, root, touched = self._structure.sources[source], self._structure.root, _Touched()
+        place, touched = placer(self._structure.sources[source], self._structure.root), _Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
             page = cursor.fetchall()
-            placed = [
-                (key, *place(declared, root, key, exact_json(columns))) for key, columns, deleted in page if not deleted
-            ]
+            placed = [(key, *place(key, exact_json(columns))) for key, columns, deleted in page if not deleted]
             cursor.execute(
                 _SQL["relink_rows"],
                 {
@@ -517,25 +515,25 @@ class PostgresIngestStore:
             result.stale.update((row.mark.origin, op) for op in row.ops)
         return applied
 
-    def _arrays(self, rows: Sequence[StagedRow], names: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
+    def _arrays(self, rows: Sequence[StagedRow], names: Sequence[tuple[int, str]]) -> dict[str, Any]:
         """Rows as columns. What is null in all of them is an empty array, which `unnest` fills up."""
         marks = [row.mark for row in rows]
         return {
-            "source": [number for number, _ in names],
+            "source": _array([number for number, _ in names]),
             "key": [key for _, key in names],
-            "root": _nulls_left_out([row.root for row in rows]),
-            "parent": _nulls_left_out([row.parent for row in rows]),
-            "refs": _nulls_left_out([_array(row.refs) if row.refs else None for row in rows]),
-            "deleted": _nulls_left_out([True if row.kind in _GONE else None for row in rows]),
-            "lineage": _nulls_left_out([self._lineages.get(mark.lineage or "") for mark in marks]),
-            "origin": [mark.origin for mark in marks],
-            "offset": [mark.offset for mark in marks],
-            "position": _nulls_left_out([None if mark.position is None else _array(mark.position) for mark in marks]),
-            "committed": _nulls_left_out([mark.committed_ms for mark in marks]),
-            "first_seen": _nulls_left_out([row.first_seen_ms for row in rows]),
-            "unknown": _nulls_left_out([_unknown(row) for row in rows]),
-            "kin": _nulls_left_out([row.new_key or (row.old_key if row.unknown else None) for row in rows]),
-            "columns": [columns_json(row.columns) for row in rows],
+            "root": _texts([row.root for row in rows]),
+            "parent": _texts([row.parent for row in rows]),
+            "refs": _SEPARATOR.join([_array(row.refs) if row.refs else "" for row in rows]),
+            "deleted": _numbers([True if row.kind in _GONE else None for row in rows]),
+            "lineage": _numbers([self._lineages.get(mark.lineage or "") for mark in marks]),
+            "origin": _array([mark.origin for mark in marks]),
+            "offset": _array([mark.offset for mark in marks]),
+            "position": _SEPARATOR.join(["" if mark.position is None else _array(mark.position) for mark in marks]),
+            "committed": _numbers([mark.committed_ms for mark in marks]),
+            "first_seen": _numbers([row.first_seen_ms for row in rows]),
+            "unknown": _texts([_unknown(row) for row in rows]),
+            "kin": _texts([row.new_key or (row.old_key if row.unknown else None) for row in rows]),
+            "columns": _SEPARATOR.join([columns_json(row.columns) for row in rows]),
         }
 
     def _carry_over(
@@ -727,8 +725,19 @@ def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
     return sums
 
 
-def _nulls_left_out(values: list[Any]) -> list[Any]:
-    return values if any(value is not None for value in values) else []
+# psycopg takes one element of a list after the other, in Python. Numbers go as one array literal instead, and texts that
+# can hold no control characters, as JSON has none, in one text.
+_SEPARATOR = "\x1e"
+
+
+def _texts(values: list[str | None]) -> list[str | None]:
+    return values if values.count(None) < len(values) else []
+
+
+def _numbers(values: Sequence[int | None]) -> str:
+    if None not in values:
+        return _array(values)  # type: ignore[arg-type] # just asked
+    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
 
 
 def _array(numbers: Sequence[int]) -> str:
