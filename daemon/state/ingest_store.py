@@ -725,8 +725,8 @@ def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
     return sums
 
 
-# psycopg takes one element of a list after the other, in Python. Numbers go as one array literal instead, and texts that
-# can hold no control characters, as JSON has none, in one text.
+# psycopg takes one element of a list after the other, in Python: numbers go as one array literal instead, and texts in
+# which no control character can be, as there is none in JSON, in one text.
 _SEPARATOR = "\x1e"
 
 
