@@ -177,6 +177,8 @@ def _restored(world: World) -> None:
         world.state.end_replay()
         world.oracle.forgotten()
         world.going_back = False
+        if not world.storming:  # what an operator had mended went back too
+            mend(world)
 
     _lasts(world, 5.0, 40.0, restore)
 

@@ -284,6 +284,7 @@ class Oracle:
         """Until somebody sees it, whoever leads believes what it finds: an era promises from its beginning on."""
         self._gaps.append((self._world.now, float("inf")))
         self._parked.clear()  # with the revisions at which they were
+        self._zeroed_at.clear()  # the guard's count goes back too
         self._discarded.clear()
         self.forgotten()
 
@@ -409,9 +410,9 @@ class Oracle:
             drift = compare(ours, shown[order_id]) if order_id in shown else missed(ours)
             if drift is not None:
                 self._drift.add(key)
-                # What is kept as a lost future left it differs from what this state knows, and so may what a person
-                # had the vendor keep while a request was in doubt; reconcile is to say so.
-                kept = bool(self._gaps) or record.hold is Hold.DISCARDED
+                # What is kept as a lost future left it differs from what this state knows, and so may what was kept
+                # (by a person, or as no order any more) while a request was in doubt; reconcile is to say so.
+                kept = bool(self._gaps) or record.hold is Hold.DISCARDED or record.digest is None
                 if not self._lawless and not kept:
                     self.breaks("P3", f"reconcile calls order {key} {drift.kind}, and all is as it should be")
 
