@@ -47,6 +47,7 @@ class PostgresRig(Rig):
         statements = [
             *(f"delete from {table}" for table in tables),
             "update source set generation = 0, carries = default",
+            "delete from era where number > 0",
         ]
         self.look.execute("; ".join(statements))
         self.structure = STRUCTURE
