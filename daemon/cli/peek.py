@@ -93,7 +93,7 @@ def _may_use_group(admin: AdminClient, group: str) -> bool:
     return True
 
 
-def newest(settings: Kafka, topics: Mapping[str, int], count: int = NEWEST, secs: float = READ_SECS) -> Newest:
+def newest(settings: Kafka, topics: Mapping[str, int], count: int = NEWEST, secs: float | None = None) -> Newest:
     """The newest `count` messages of each partition of topics, by their partition counts. Takes `secs` at most.
 
     Of more bytes than fit, only the newest are kept.
@@ -122,7 +122,7 @@ def newest(settings: Kafka, topics: Mapping[str, int], count: int = NEWEST, secs
             consumer.list_topics(timeout=PROBE_SECS)
         consumer.assign([TopicPartition(*at, _TAIL - count) for at in partitions])
         open_partitions = set(partitions)
-        deadline = time.monotonic() + secs
+        deadline = time.monotonic() + (READ_SECS if secs is None else secs)
         while open_partitions and time.monotonic() < deadline:
             first = consumer.poll(0.2)
             for raw in (first, *consumer.consume(500, 0)) if first is not None else ():

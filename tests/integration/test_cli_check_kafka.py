@@ -157,7 +157,7 @@ def test_what_all_messages_lack_is_said_once(shop: Project, broker: Any, databas
         connection.execute("insert into source (name) values ('customers')")
         connection.execute("insert into source_column (source, name, type) select id, 'id', 'int' from source")
         connection.execute("insert into source_column (source, name, type) select id, 'e_mail', 'text' from source")
-    lines = [line for line in shop("check").out.splitlines() if "customers.email" in line]
+    lines = [line for line in shop("check").out.splitlines() if "customers.email:" in line]
     assert [line[:4] for line in lines] == ["FAIL"]
 
 

@@ -32,8 +32,8 @@ class MeetingStore(PostgresIngestStore):
         super().__init__(database.settings, POLICY)
         self._meet, self._late = meet, late
 
-    def _upsert(self, *arguments: object, late: bool) -> list[object]:
-        applied = super()._upsert(*arguments, late=late)
+    def _upsert(self, *arguments: object, **how: bool) -> list[object]:
+        applied = super()._upsert(*arguments, **how)
         self._meet.wait(TIMEOUT)
         return applied
 
@@ -111,8 +111,8 @@ class Racer(PostgresIngestStore):
 
     meet: threading.Barrier
 
-    def _upsert(self, *arguments: object, late: bool) -> list[object]:
-        applied = super()._upsert(*arguments, late=late)
+    def _upsert(self, *arguments: object, **how: bool) -> list[object]:
+        applied = super()._upsert(*arguments, **how)
         self.meet.wait(TIMEOUT)
         return applied
 
