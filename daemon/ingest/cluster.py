@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stub fo
     ResourceType,
 )
 
+from daemon.errors import SettingsError
 from daemon.ingest.gaps import Log
 from daemon.ingest.kafka import IDENTITY, Partition, client_properties, librdkafka_log, renew_password
 from daemon.settings import Kafka
@@ -96,8 +98,8 @@ class Cluster:
         self._settings = settings
         self._topics = sorted(set(topics))
         self._group = group
-        properties = {**client_properties(settings), "error_cb": self._complain}
-        self._admin = AdminClient(properties, logger=librdkafka_log())
+        self._admin = self._client()
+        self._stuck = False
         self._open: Generator[None, None, Picture] | None = None
         self._complaint: KafkaError | None = None
         self._silenced = False
@@ -110,6 +112,9 @@ class Cluster:
     def ask(self) -> None:
         """Begin a look, if none is under way. Returns at once."""
         if self._open is None:
+            if self._stuck:
+                with contextlib.suppress(SettingsError):  # the file is being replaced: with the old client once more
+                    self._admin, self._stuck = self._client(), False
             self._open = self._look()
 
     def answer(self) -> Picture | None:
@@ -135,6 +140,10 @@ class Cluster:
         while (picture := self.answer()) is None:
             time.sleep(0.01)
         return picture
+
+    def _client(self) -> AdminClient:
+        properties = {**client_properties(self._settings), "error_cb": self._complain}
+        return AdminClient(properties, logger=librdkafka_log())
 
     def _complain(self, error: KafkaError) -> None:
         if self._complaint is None or error.code() in IDENTITY:
@@ -187,6 +196,8 @@ class Cluster:
             except KafkaException as error:
                 told: KafkaError = error.args[0]
                 if told.retriable() or told.code() < 0 or told.code() in _MOVING:
+                    # A client whose brokers were away may never find the group's coordinator again.
+                    self._stuck = True
                     return None
                 if not self._silenced:
                     self._silenced = True
