@@ -93,6 +93,7 @@ class Bench:
         self._flying: dict[int, tuple[str, ...]] = {}
         self._tie = itertools.count()
         self._open: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}  # keys not accepted, in their order
+        self._met = 0  # how many of the orders were ever among those
 
     def add(
         self, count: int, lane: Lane = Lane.LIVE, *, size: int = 100, prefix: str = "", due_at: float = 0.0
@@ -101,13 +102,13 @@ class Bench:
         for number in range(count):
             key = f"{prefix}{len(self.orders) + number * 0:05}"
             self.orders[key] = Order(key, lane, b"x" * size, due_at)
-            self._open[lane][key] = None
 
     def void(self, *keys: str) -> None:
         """Orders that were accepted are gone now: they are owed without a total."""
         for key in keys:
             order = self.orders[key]
             order.zero, order.accepted_at, order.due_at = True, None, self.now
+            self._open[order.lane][key] = None
 
     def parked(self, hold: Hold) -> set[str]:
         """The orders that are parked for this reason."""
@@ -183,6 +184,9 @@ class Bench:
 
     def _owed(self, lane: Lane, busy: frozenset[str], limit: int) -> list[Order]:
         """The first orders of a lane that are due, as an index finds them: accepted ones are not looked at."""
+        for key in itertools.islice(self.orders, self._met, None):
+            self._open[self.orders[key].lane][key] = None
+        self._met = len(self.orders)
         owed = (self.orders[key] for key in self._open[lane] if key not in busy)
         return list(itertools.islice((order for order in owed if order.due(self.now)), limit))
 

@@ -94,7 +94,7 @@ def _may_use_group(admin: AdminClient, group: str) -> bool:
 
 
 def newest(settings: Kafka, topics: Mapping[str, int], count: int = NEWEST, secs: float | None = None) -> Newest:
-    """The newest `count` messages of each partition of topics, by their partition counts. Takes `secs` (READ_SECS) at most.
+    """The newest `count` messages of each partition of topics, by their partition counts. Takes `secs` at most.
 
     Of more bytes than fit, only the newest are kept.
     """
