@@ -16,7 +16,9 @@ import pytest
 from ruamel.yaml import YAML
 
 MAIN = [sys.executable, "-m", "daemon"]
-GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources", "plan"]}
+GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources"]}
+GROUPS["Look"] += ["plan", "actions"]
+GROUPS |= {"Steer": ["pause", "resume", "backfill", "guard"]}
 GROUPS |= {"Mend": ["rejects", "quarantine", "resend", "reconcile", "position", "rebuild", "ghosts"]}
 GROUPS |= {"Try": ["uat", "sandbox", "demo"]}
 
