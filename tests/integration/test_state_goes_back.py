@@ -108,6 +108,7 @@ class Installation:
                     "test": {
                         "base_url": self.sandbox.url,
                         "client_id": self.sandbox.client_id,
+                        "live_since": "1970-01-01",
                         "api_key_env": KEY_VARIABLE,
                     }
                 },
