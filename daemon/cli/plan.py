@@ -97,7 +97,7 @@ def _summary(settings: Settings, file: MappingFile, name: str, examples: int) ->
 
     _check(settings, file)
     plan = asyncio.run(_planned(settings, file, name, examples))
-    sent = plan.orders[Fate.CHANGED] + plan.orders[Fate.NEW] + plan.orders[Fate.VOIDED]
+    sent = sum(plan.orders[fate] for fate in (Fate.CHANGED, Fate.UNCERTAIN, Fate.NEW, Fate.VOIDED))
     return {
         "destination": name,
         "mapping": file.path,
@@ -155,6 +155,7 @@ async def _planned(settings: Settings, file: MappingFile, name: str, examples: i
                             waited_secs=record["waited_secs"],
                         ),
                         record["last_accepted"],
+                        record["certain"],
                     )
                     for record in records
                 ]

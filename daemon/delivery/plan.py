@@ -22,6 +22,7 @@ class Fate(StrEnum):
 
     UNCHANGED = "unchanged"
     CHANGED = "changed"
+    UNCERTAIN = "uncertain"  # equal to what was last accepted, but that may not be what the API has
     NEW = "new"  # never accepted so far
     VOIDED = "voided"
     NOT_SENT = "not_sent"  # no order for this destination, cancelled before it was sent, or deleted
@@ -31,15 +32,20 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One order as the state has it: its record, and the document last accepted."""
+    """One order as the state has it: its record, and the document last accepted.
+
+    It is not `certain` that the API has that document while a later request's outcome is unknown, or once the state
+    went back: an equal one is sent then as well.
+    """
 
     due: DueOrder
     accepted: bytes | None
+    certain: bool
 
     def as_accepted(self) -> DueOrder:
-        """The record as if what was last accepted were certain: judged by it, an equal document is unchanged."""
-        digest = hashlib.sha256(self.accepted).digest() if self.accepted is not None else None
-        return replace(self.due, digest=digest)
+        """The record as it is judged by what was last accepted: with that as it is, the order is unchanged."""
+        known = self.accepted is not None and self.certain
+        return replace(self.due, digest=hashlib.sha256(self.accepted or b"").digest() if known else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,9 @@ class Plan:
 
     def _sent(self, item: Item, accepted: bytes | None) -> None:
         self.size += len(item.document.body) + 1
+        if accepted == item.document.body:
+            self.orders[Fate.UNCERTAIN] += 1
+            return
         fate = Fate.VOIDED if item.void else Fate.NEW if accepted is None else Fate.CHANGED
         self.orders[fate] += 1
         if accepted is None:

@@ -266,6 +266,7 @@ select count(*) as orders from order_sync where destination = %(destination)s
 -- The records of one destination in key order, as they would be judged, a page at a time.
 select order_key, lane, revision, extract(epoch from clock_timestamp())::float8 as read_at, ever_attempted, voided,
        send_alone, vendor_order_id, last_accepted,
+       digest is not null and digest_era = (select max(number) from era) as certain,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end as waited_secs
 from order_sync
 where destination = %(destination)s and order_key > %(after)s

@@ -83,6 +83,7 @@ def test_orders_are_judged_as_delivery_would(
     assert found["orders"] == {
         "unchanged": 1,
         "changed": 1,
+        "uncertain": 0,
         "new": 1,
         "voided": 2,
         "not_sent": 1,
@@ -114,6 +115,18 @@ def test_orders_are_judged_as_delivery_would(
     asyncio.run(scenario())
     sent = [entry["size"] - 1 for entry in sandbox.admin.requests() if entry["method"] == "POST"][1:]
     assert sum(sent) == found["requested"]["bytes"], "what it said is what delivery then sent"
+
+
+def test_what_may_not_be_at_the_api_is_planned_too(project: Project, rig: Rig) -> None:
+    """After the state went back an equal document is not certain to be what the API has: `resend --changed` sends it."""
+    rig.shop.connection.execute(
+        "insert into era (number, installation, began_at, cause, targets_at, replayed_at)"
+        " select number + 1, installation, now(), 'restored', now(), now() from era"
+    )
+    found = project("plan", "--json").json()
+    assert {fate: count for fate, count in found["orders"].items() if count} == {"uncertain": 6}
+    assert found["requested"]["orders"] == 6
+    assert found["requested"]["bytes"] > 0
 
 
 def test_another_mapping_is_planned_before_it_is_in_force(project: Project, rig: Rig) -> None:
