@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -59,10 +59,9 @@ def compare(oms: psycopg.Connection, api: SandboxAdmin, say: Callable[[str], Non
     """Hold all orders of the OMS against all that the API holds, and say what was found. Returns the exit status."""
     held = api.orders()
 
-    def before_void(order_id: str) -> Document | None:
+    def before_void(order_id: str) -> list[Document]:
         documents = [version.document for version in api.versions(order_id)]
-        sent = [one for one in documents if VOID_TAG not in one.get("order_tags", [])]
-        return sent[-1] if sent else None
+        return [one for one in reversed(documents) if VOID_TAG not in one.get("order_tags", [])]
 
     expected = expected_orders(oms)
     found = differences(expected, held, before_void=before_void, void_tag=VOID_TAG)
@@ -82,10 +81,10 @@ def differences(
     expected: Iterable[Expected],
     found: Mapping[str, Document],
     *,
-    before_void: Callable[[str], Document | None],
+    before_void: Callable[[str], Sequence[Document]],
     void_tag: str,
 ) -> list[Difference]:
-    """Everything that differs. `before_void` gives the last version of an order that was no void."""
+    """Everything that differs. `before_void` gives the versions of an order that were no void, the last one first."""
     result: list[Difference] = []
     known = set()
     for order in expected:
@@ -106,13 +105,18 @@ def differences(
     return result
 
 
-def _void(order: Expected, found: Document, before: Document | None, void_tag: str) -> list[Difference]:
+def _void(order: Expected, found: Document, before: Sequence[Document], void_tag: str) -> list[Difference]:
     """A void keeps what was last sent, but for the money, the quantities, the refunds and one more tag.
 
-    Which products it lists is that version's affair: lines that were edited or deleted just before were never sent.
+    What was last sent is a version's affair: lines that were edited or deleted just before were never sent. And it is
+    one that the daemon knows to be accepted: where it was killed before the answer, an older one than the API's last.
     """
-    if before is None:
+    if not before:
         return [Difference(order.order_id, "order", "sent before it is voided", "only a void")]
+    return min((_void_of(order, found, version, void_tag) for version in before), key=len)
+
+
+def _void_of(order: Expected, found: Document, before: Document, void_tag: str) -> list[Difference]:
     products = [{**product, "quantity": 0, "price": 0} for product in before["products"]]
     tags = sorted({*before.get("order_tags", []), void_tag})
     return _attributes(order.order_id, {**before, **order.document, "products": products, "order_tags": tags}, found)

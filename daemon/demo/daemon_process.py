@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "poll_interval_ms": 200,
         "waiting_recheck_secs": 2,
         "backoff_max_secs": 10,
+        "max_voids_per_hour": 12_000,  # an hour of a shop goes by in a minute
     },
 }
 

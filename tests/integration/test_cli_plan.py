@@ -118,7 +118,7 @@ def test_orders_are_judged_as_delivery_would(
 
 
 def test_what_may_not_be_at_the_api_is_planned_too(project: Project, rig: Rig) -> None:
-    """After the state went back an equal document is not certain to be what the API has: `resend --changed` sends it."""
+    """After the state went back an equal document may not be what the API has: `resend --changed` sends it."""
     rig.shop.connection.execute(
         "insert into era (number, installation, began_at, cause, targets_at, replayed_at)"
         " select number + 1, installation, now(), 'restored', now(), now() from era"

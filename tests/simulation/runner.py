@@ -99,25 +99,25 @@ def main(arguments: list[str] | None = None) -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         seeds = range(asked.start, asked.start + asked.seeds)
         pool = stack.enter_context(ProcessPoolExecutor(1 if asked.trace else os.cpu_count()))
-        for verdict in pool.map(partial(run_memory, directory=directory, traced=asked.trace), seeds):
+        on_memory = pool.map(partial(run_memory, directory=directory, traced=asked.trace), seeds)  # runs from here on
+        if postgres:
+            verdicts += _on_postgres(stack, range(asked.start, asked.start + postgres), directory, asked.trace)
+        for verdict in on_memory:
             if verdict.violations and not asked.trace:
                 verdict = run_memory(verdict.seed, directory, traced=True)
             verdicts.append(verdict)
             _tell(verdict, asked.trace, f"make simulate SEEDS=1 SEED_START={verdict.seed} TRACE=1")
-        print(f"memory: {asked.seeds} seeds in {time.monotonic() - began:.0f} s", flush=True)
-        if postgres:
-            verdicts += _on_postgres(stack, range(asked.start, asked.start + postgres), directory, asked.trace)
     missing = missing_faults(verdicts)
     summary(verdicts, print)
     for text in missing:
         print(text)
     violations = sum(len(verdict.violations) for verdict in verdicts) + len(missing)
+    print(f"took {time.monotonic() - began:.0f} s")
     print(f"simulate: {len(verdicts)} seeds, {violations} violations")
     return 1 if violations else 0
 
 
 def _on_postgres(stack: ExitStack, seeds: range, directory: Path, trace: bool) -> list[Verdict]:
-    began = time.monotonic()
     server = stack.enter_context(served())
     name = stack.enter_context(template(server))
     verdicts = []
@@ -125,7 +125,7 @@ def _on_postgres(stack: ExitStack, seeds: range, directory: Path, trace: bool) -
         verdict = run_postgres(seed, directory, server, name, traced=True)
         verdicts.append(verdict)
         _tell(verdict, trace, f"make simulate SEEDS=0 POSTGRES=1 SEED_START={seed} TRACE=1")
-    print(f"postgres: {len(seeds)} seeds in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"postgres: {len(seeds)} seeds", flush=True)
     return verdicts
 
 

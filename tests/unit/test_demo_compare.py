@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -38,7 +38,7 @@ def _found(
     expectation: Expectation,
     document: Mapping[str, Any],
     held: Mapping[str, Any] | None,
-    before: Mapping[str, Any] | None = DOCUMENT,
+    before: Sequence[dict[str, Any]] = (DOCUMENT,),
 ) -> list[Difference]:
     return differences(
         [Expected("S-1", expectation, document)],
@@ -93,14 +93,21 @@ def test_presence(expectation: Expectation, held: Mapping[str, Any] | None, coun
 
 def test_an_order_unknown_to_the_oms_is_a_difference() -> None:
     """The API must hold nothing that the OMS never had."""
-    found = differences([], {"S-1": DOCUMENT}, before_void=lambda _: None, void_tag="Cancelled")
+    found = differences([], {"S-1": DOCUMENT}, before_void=lambda _: (), void_tag="Cancelled")
     assert [one.attribute for one in found] == ["order"]
 
 
 def test_a_void_keeps_what_was_sent_before_but_for_the_money() -> None:
     """A right void has no difference; one that was never sent as an order has one."""
     assert _found(Expectation.VOID, VOID_BY_OMS, VOID) == []
-    assert len(_found(Expectation.VOID, VOID_BY_OMS, VOID, before=None)) == 1
+    assert len(_found(Expectation.VOID, VOID_BY_OMS, VOID, before=())) == 1
+
+
+def test_a_void_may_keep_an_older_version_than_the_api_has() -> None:
+    """The daemon was killed before it heard that the newer one was accepted."""
+    newer = {**DOCUMENT, "order_tags": ["later"]}
+    assert _found(Expectation.VOID, VOID_BY_OMS, VOID, before=(newer, DOCUMENT)) == []
+    assert len(_found(Expectation.VOID, VOID_BY_OMS, VOID, before=(newer,))) == 1
 
 
 @pytest.mark.parametrize(
