@@ -7,7 +7,7 @@ WORKERS ?= 2
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit simulate mutants soak bench record schema generate chart image lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench record scrape schema generate chart image lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ bench: setup ## The fold beside a plain serial loop; figures are ratios of one r
 
 record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
 	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)
+
+scrape: setup ## Record what the demo's /metrics shows: what the tests of the alerts are made of
+	PYTHONPATH=tests $(BIN)/python -m prometheus_rig
 
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock"

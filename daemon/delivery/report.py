@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from daemon.delivery.assembly import Gathered
 from daemon.delivery.destination import State
 from daemon.delivery.verdict import Kind, Verdict
+from daemon.document.outcome import Oddity, WaitingReason
 from daemon.operate.metrics import Metrics
 from daemon.settings import Delivery
 from daemon.state.delivery_records import (
@@ -30,6 +31,15 @@ from daemon.state.era import Era
 from daemon.state.schedule import Lane
 
 MODES = ("off", "shadow", "on")
+# Besides `fails_` and how a request with this order alone fails.
+QUARANTINES = (
+    "invalid",
+    "rejected",
+    "too_large",
+    "duplicate_vendor_id",
+    "vendor_id_changed",
+    *(f"waiting_{reason}" for reason in WaitingReason),
+)
 
 
 class Report:
@@ -49,8 +59,15 @@ class Report:
         self._log = log
         self._clock = clock
         self._told: set[tuple[Gauge, tuple[str, ...]]] = set()  # what only a leader knows
+        # Counters start at 0: an increase from nothing is none, and a panel without a series says nothing.
         for kind in Kind:
             metrics.requests_total.labels(destination, kind.value)
+        for reason in QUARANTINES:
+            metrics.quarantined_total.labels(destination, reason)
+        for hold in PARKED:
+            metrics.parked_total.labels(destination, hold.value)
+        for oddity in Oddity:
+            metrics.oddities_total.labels(oddity.value)
         for lane in Lane:
             metrics.freshness_seconds.labels(destination, lane.name.lower())
         metrics.budget_bytes.labels(destination).set(settings.budget_bytes)

@@ -103,10 +103,9 @@ class DaemonProcess:
         """Start a command of it, with these variables besides its own. The caller ends and reaps the child."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDER_SYNC_")}
         clean["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        command, *options = arguments
         return Child(
-            f"order-sync {command}",
-            [sys.executable, "-m", "daemon", command, "--config", self._settings, *options],
+            f"order-sync {arguments[0]}",
+            [sys.executable, "-m", "daemon", "--config", self._settings, *arguments],
             log=self._home / "order-sync.log",
             environment={**clean, KEY_VARIABLE: DEFAULT_KEY, **(environment or {})},
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import structlog
 
 from daemon.ingest.batch import DecodedBatch, PartitionState
-from daemon.ingest.change import Message, RejectReason, SkipReason
+from daemon.ingest.change import Message, Oddity, RejectReason, SkipReason
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.fold import Stager
 from daemon.ingest.kafka import Partition
@@ -51,9 +51,12 @@ class Folder:
         self._store = store
         self._metrics = metrics
         self._budget = budget
+        # Counters start at 0: an increase from nothing is none.
         for topic in sources:
             for reason in RejectReason:
-                metrics.rejects_total.labels(topic=topic, reason=str(reason))  # an increase from nothing is none
+                metrics.rejects_total.labels(topic=topic, reason=str(reason))
+        for oddity in Oddity:
+            metrics.oddities_total.labels(reason=str(oddity))
 
     def fold(
         self,

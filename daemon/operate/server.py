@@ -6,16 +6,20 @@ It reads memory only and never waits for a part.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from daemon.errors import SettingsError
 from daemon.operate.health import Health
 from daemon.operate.metrics import Metrics
+
+log = structlog.get_logger()
 
 READ_SECS = 10  # a client that opens a connection and says nothing holds its thread no longer than this
 
@@ -57,6 +61,12 @@ class OperateServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # an idle keep-alive connection must not hold up the end of the process
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the parent's names
+        """Who asks and does not wait for the answer is no event; the parent would print a trace."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            log.error("answer failed", exc_info=error)
 
 
 def _handler(metrics: Metrics, health: Health) -> type[BaseHTTPRequestHandler]:

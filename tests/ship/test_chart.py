@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from chart.helm import CI, RefusedError, Rendered, helm, merged, read, render
+from chart.rules import rules
 from chart.tools import KUBERNETES, UnavailableError, tool
 from chart.values import HELM, read_values
 
@@ -129,6 +130,15 @@ def test_the_alerts_follow_their_knobs() -> None:
         name: {"enabled": False} for name in changed if "NoLeader" in name
     }
     assert "OrderSyncNoLeader" not in render(values).text
+
+
+def test_the_tests_of_the_alerts_are_about_what_the_chart_installs() -> None:
+    """`chart.rules` makes of the same files what the template makes."""
+    rule = {"monitoring": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}}
+    [group] = _with(**rule).one("PrometheusRule")["spec"]["groups"]
+    for installed in group["rules"]:
+        del installed["annotations"]["runbook_url"]
+    assert group["rules"] == rules("sync/shop-order-sync")
 
 
 def test_a_release_has_the_alerts_of_its_role() -> None:

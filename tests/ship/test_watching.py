@@ -12,23 +12,14 @@ from typing import Any
 
 import pytest
 from chart.dashboards import BOARDS, dashboards
-from chart.values import HELM, read_values
-from ruamel.yaml import YAML
+from chart.rules import ALERTS, KNOBS, rules
+from chart.values import HELM
 
 from daemon.operate.metrics import Declaration, Metrics
 
 SCRAPED = {"job", "pod", "instance"}  # what Prometheus adds to every series
 UNITS = {"s", "short", "ops", "reqps", "Bps", "bytes", "percentunit"}
 SEVERITIES = {"critical", "warning"}
-KNOBS = {
-    value.key[-1]: value.default
-    for value in read_values()
-    if value.key[:-1] == ("monitoring", "prometheusRule", "alerts")
-}
-ALERTS: dict[str, dict[str, Any]] = {
-    rule["alert"]: rule
-    for rule in YAML(typ="safe", pure=True).load((HELM / "files" / "alerts.yaml").read_text())["alerts"]
-}
 RUNBOOK = (HELM / "RUNBOOK.md").read_text(encoding="utf-8")
 DECLARED = {one.name: one for one in Metrics.declarations()}
 
@@ -158,28 +149,12 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed; it comes with the package prometheus")
-    rules = [
-        {
-            "alert": name,
-            "expr": _filled(rule["expr"], KNOBS[name]),
-            "for": KNOBS[name]["for"],
-            "labels": {"severity": KNOBS[name]["severity"]},
-            "annotations": {"summary": rule["summary"], "description": rule["description"]},
-        }
-        for name, rule in ALERTS.items()
-    ]
-    rules += [
+    panels = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
         for number, (name, expression) in enumerate(EXPRESSIONS.items())
         if name not in ALERTS
     ]
     path = tmp_path / "rules.yaml"
-    path.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    path.write_text(json.dumps({"groups": [{"name": "all", "rules": rules("sync/shop") + panels}]}))
     done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _filled(expression: str, knobs: dict[str, Any]) -> str:
-    for mark, value in (("job", "sync/shop"), ("within", 900), ("objective", 0.99)):
-        expression = expression.replace(f"@{mark}@", str(value))
-    return expression.replace("@threshold@", str(knobs.get("threshold")))

@@ -46,6 +46,19 @@ def test_the_age_grows_on_while_nobody_can_count(report: Report, metrics: Metric
     assert holds == {"paused": 620, "backoff": 605, "fence": 0}
 
 
+def test_counters_start_at_0(report: Report, metrics: Metrics) -> None:
+    """An increase from nothing is none: the first order that is refused or parked would not be seen."""
+    sample = metrics.registry.get_sample_value
+    for name, label, value in (
+        ("requests_total", "verdict", "refused"),
+        ("quarantined_total", "reason", "invalid"),
+        ("quarantined_total", "reason", "waiting_no_root"),
+        ("parked_total", "hold", "guarded"),
+    ):
+        assert sample(f"order_sync_{name}", {"destination": "d", label: value}) == 0
+    assert sample("order_sync_oddities_total", {"reason": "sum_mismatch"}) == 0
+
+
 def test_who_leads_no_more_tells_no_counts(report: Report, metrics: Metrics) -> None:
     """Else the counts of a former leader would stand beside the real ones for ever."""
     report.counts(Counts({"owed_live": 2}, {Lane.LIVE: 30.0}, {"paused": 20.0}), {"backoff": 5.0, "fence": 0.0})

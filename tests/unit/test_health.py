@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.errors import SettingsError
 from daemon.operate.health import Health
@@ -135,6 +136,27 @@ def test_metrics_are_served(client: httpx.Client, metrics: Metrics) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
     assert "order_sync_ingest_paused 1.0" in answer.text
     assert client.head("/metrics").content == b""
+
+
+@pytest.mark.parametrize(("error", "events"), [(BrokenPipeError, []), (ValueError, ["answer failed"])])
+def test_who_does_not_wait_for_the_answer_is_no_event(
+    client: httpx.Client,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: type[Exception],
+    events: list[str],
+) -> None:
+    """A scrape that is given up leaves no trace; what is wrong with us is told, as an event."""
+
+    def failing() -> bytes:
+        raise error
+
+    monkeypatch.setattr(metrics, "exposition", failing)
+    with capture_logs() as logged, pytest.raises(httpx.RemoteProtocolError):
+        client.get("/metrics")
+    assert [event["event"] for event in logged] == events
+    assert capfd.readouterr().err == ""
 
 
 def test_other_paths_are_unknown(client: httpx.Client) -> None:
