@@ -1,15 +1,18 @@
 """The whole daemon while the vendor, Postgres or Kafka is away for longer than `stall_secs`: not ready, not restarted.
 
-A kubelet would ask `/livez` and `/readyz` just so.
+What a restart would heal, a loop that hangs, is told apart. A kubelet would ask `/livez` and `/readyz` just so.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +31,13 @@ from daemon.state.migrate import migrate
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
-STALL = 2.0  # a loop that hung would be found after this
+STALL = 3.0  # a loop that hung would be found after this
 AWAY = 2 * STALL
 TIMEOUT = 60
 MAPPING = """
 version: 1
 root: orders
+hooks: hooks.py
 debezium: {decimal_handling_mode: string}
 sources:
   orders:
@@ -53,6 +57,17 @@ document:
     item: {id: text(l.id), name: "'A'", quantity: 1, price: l.total}
 """
 
+# Whoever reads a pipe that nobody writes to waits for ever.
+HOOKS = """
+import pathlib
+
+def after(document, order):
+    pipe = pathlib.Path({pipe!r})
+    if pipe.exists():
+        pipe.read_bytes()
+    return document
+"""
+
 
 @dataclass
 class Line:
@@ -63,6 +78,7 @@ class Line:
     kafka: Broker
     postgres: PostgresServer
     sandbox: RunningSandbox
+    pipe: Path
     ids: int = 0
 
     def change(self) -> str:
@@ -132,17 +148,18 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         migrate(Postgres(dsn=postgres.dsn()))
         home = tmp_path_factory.mktemp("replica")
         (home / "mapping.yaml").write_text(MAPPING)
+        (home / "hooks.py").write_text(HOOKS.format(pipe=str(home / "pipe")))
         settings = {
             **SCALED,
             "mapping": "mapping.yaml",
             "kafka": {"bootstrap_servers": kafka.bootstrap, "group_id": "g", "topic_refresh_secs": 1},
-            "postgres": {"dsn": postgres.dsn(), "connect_timeout_secs": 1, "statement_timeout_secs": 2},
+            "postgres": {"dsn": postgres.dsn(), "connect_timeout_secs": 1, "statement_timeout_secs": 1},
             "delivery": SCALED["delivery"] | {"halt_probe_secs": 1},
             "destinations": {"d": {"base_url": sandbox.url, "client_id": sandbox.client_id}},
             "operate": {"stall_secs": STALL},
         }
         replica = Replica(home, settings)
-        made = Line(replica, replica.start("run"), kafka, postgres, sandbox)
+        made = Line(replica, replica.start("run"), kafka, postgres, sandbox, home / "pipe")
         try:
             made.recovers(made.change())
             yield made
@@ -176,6 +193,33 @@ def test_postgres_is_away(line: Line) -> None:
     line.stays_alive_and_unready("ingest", "Postgres")
     assert "Postgres" in line.loops()["deliver d"]["reason"]
     line.postgres.start()
+    line.recovers(order)
+
+
+def test_the_state_is_locked(line: Line) -> None:
+    """By somebody's maintenance: neither loop gets on, and each gives up its statement in time to turn."""
+    with closing(line.postgres.connect()) as maintenance, maintenance.transaction():
+        maintenance.execute("lock table order_sync.source_row, order_sync.order_sync in access exclusive mode")
+        order = line.change()
+        line.stays_alive_and_unready("ingest", "Postgres")
+        assert "Postgres" in line.loops()["deliver d"]["reason"]
+    line.recovers(order)
+
+
+def test_delivery_hangs(line: Line) -> None:
+    """In a merchant's hook, which never returns: neither ready nor alive, and the loop is named. Ingest is well."""
+    os.mkfifo(line.pipe)
+    try:
+        order = line.change()
+        wait_until(lambda: line.replica.probe("/livez")[0] == 503, "/livez failing", timeout=TIMEOUT)
+        assert not line.ready()
+        loops = line.loops()
+        assert "has not turned" in loops["deliver d"]["reason"]
+        assert loops["ingest"]["ready"]
+    finally:
+        with line.pipe.open("wb"):
+            line.pipe.unlink()
+    wait_until(lambda: line.replica.probe("/livez")[0] == 200, "being alive", timeout=TIMEOUT)
     line.recovers(order)
 
 
