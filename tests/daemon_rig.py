@@ -35,10 +35,9 @@ class Replica:
     def start(self, *arguments: str) -> Child:
         """Start a command of it. The caller ends and reaps the child."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDER_SYNC_")}
-        command, *options = arguments
         return Child(
-            f"{self.name}: order-sync {command}",
-            [sys.executable, "-m", "daemon", command, "--config", self._settings, *options],
+            f"{self.name}: order-sync {arguments[0]}",
+            [sys.executable, "-m", "daemon", "--config", self._settings, *arguments],
             log=self._log,
             environment={
                 **clean,

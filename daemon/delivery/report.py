@@ -116,6 +116,8 @@ class Report:
             orders=orders,
             bytes=size,
             secs=round(secs, 3),
+            # Without an answer it is ours or the network's; what the vendor says may quote a customer.
+            **({"why": verdict.detail} if verdict.status is None and verdict.detail else {}),
         )
 
     def settled(self, settlement: Settlement, accepted: Sequence[Freshness]) -> None:

@@ -81,7 +81,7 @@ def test_a_backfill_uses_its_part_of_the_budget_while_live_orders_stay_fresh(
             fresh = iter(LIVE)
             with rig.traffic.steady(fresh, RATE):
                 rig.command("backfill", "--since", "all")
-                last = "select extract(epoch from max(reserved_at) - min(reserved_at)) from delivery_request"
+                last = "select extract(epoch from max(reserved_at) - min(reserved_at))::float8 from delivery_request"
                 enough = (WINDOWS + 1) * (WINDOW + LATENCY) + 5.0
                 rig.until(lambda: (rig.ask(last)[0][0] or 0) > enough, child, "the windows to pass", 3 * enough)
                 rig.until(lambda: len(rig.traffic.totals) >= len(old) + LIVE_LEAST, child, "the live orders", 3600)
