@@ -94,6 +94,8 @@ resources: {{- toYaml .Values.resources | nindent 2 }}
 {{- end -}}
 
 {{- define "order-sync.env" -}}
+- name: ORDER_SYNC_CONFIG
+  value: /etc/order-sync/settings/settings.yaml
 {{- range $name := keys .Values.secrets | sortAlpha }}
 - name: {{ $name }}_FILE
   value: /var/run/secrets/order-sync/{{ $name }}

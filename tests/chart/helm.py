@@ -83,9 +83,14 @@ class Rendered:
 
 def render(values: Mapping[str, Any], *, release: str = "shop", options: Iterable[str] = ()) -> Rendered:
     """The chart with these values, in namespace `sync`."""
+    return Rendered(template(values, release=release, options=options))
+
+
+def template(values: Mapping[str, Any], *, release: str = "shop", options: Iterable[str] = ()) -> str:
+    """The same as Helm's own text."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values, file)
         file.flush()
-        return Rendered(
-            helm("template", release, str(HELM), "-n", "sync", "-f", file.name, "--kube-version", KUBERNETES, *options)
+        return helm(
+            "template", release, str(HELM), "-n", "sync", "-f", file.name, "--kube-version", KUBERNETES, *options
         )

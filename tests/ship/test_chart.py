@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart.helm import CI, RefusedError, Rendered, helm, merged, read, render
+from chart.helm import CI, RefusedError, Rendered, helm, merged, read, render, template
 from chart.rules import rules
 from chart.tools import KUBERNETES, UnavailableError, tool
 from chart.values import HELM, read_values
@@ -20,6 +21,8 @@ REFERENCE = HELM / "files" / "reference.yaml"
 FILES = sorted(CI.glob("*.yaml"))
 MINIMAL = read(CI / "minimal.yaml")
 VERSIONS = ("1.29", "1.33", "1.37")  # oldest that the chart accepts, one between, newest that is known here
+ALERTS = ("monitoring", "prometheusRule", "alerts")
+VALUES = {".".join(value.key): value for value in read_values() if not value.inner and value.key[:-1] != ALERTS}
 OF_THE_OPERATOR = {"PodMonitor", "PrometheusRule"}  # no schema of Kubernetes itself
 
 
@@ -90,7 +93,7 @@ def _alerts_changed() -> dict[str, Any]:
     """Every knob of every alert other than its default."""
     changed = {}
     for value in read_values():
-        if value.key[:-1] == ("monitoring", "prometheusRule", "alerts"):
+        if value.key[:-1] == ALERTS:
             knobs = {
                 "enabled": True,
                 "severity": "warning" if value.default["severity"] == "critical" else "critical",
@@ -109,6 +112,22 @@ def test_every_value_is_tried_with_another_than_its_default() -> None:
         if not value.inner and not any(_set(values, value.key, value.default) for values in tried)
     ]
     assert untried == []
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_value_does_something(name: str) -> None:
+    """Where a file of ci/ sets it, the default makes other manifests, or is refused."""
+    value = VALUES[name]
+    values = next(values for values in map(read, FILES) if _set(values, value.key, value.default))
+    reset: Any = copy.deepcopy(values)
+    inside = reset
+    for part in value.key[:-1]:
+        inside = inside[part]
+    inside[value.key[-1]] = value.default
+    try:
+        assert template(reset) != template(values)
+    except RefusedError:
+        template(values)
 
 
 def test_the_alerts_follow_their_knobs() -> None:
@@ -372,7 +391,7 @@ def test_the_rest_of_the_values_land_where_they_belong(full: Rendered) -> None:
     """One look at each value of everything.yaml that no other test looks at."""
     values, spec, pod = read(CI / "everything.yaml"), full.one("Deployment")["spec"], full.pod["spec"]
     assert full.one("Deployment")["metadata"]["name"] == "shop-sync"
-    assert spec["selector"]["matchLabels"]["app.kubernetes.io/name"] == "sync"
+    assert spec["selector"]["matchLabels"]["app.kubernetes.io/name"] == "orders"
     assert spec["replicas"] == 3
     assert spec["strategy"]["rollingUpdate"] == values["rollingUpdate"]
     daemon = full.container("order-sync")

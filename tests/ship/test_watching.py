@@ -14,7 +14,10 @@ import pytest
 from chart.dashboards import BOARDS, dashboards
 from chart.rules import ALERTS, KNOBS, rules
 from chart.values import HELM
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from daemon.cli.main import app
 from daemon.operate.metrics import Declaration, Metrics
 
 SCRAPED = {"job", "pod", "instance"}  # what Prometheus adds to every series
@@ -142,6 +145,30 @@ def test_a_runbook_entry_has_meaning_look_and_deed(name: str) -> None:
 def test_the_runbook_names_metrics_that_exist() -> None:
     """With the full name."""
     assert set(re.findall(r"order_sync_\w+", RUNBOOK)) <= SERIES.keys() | DECLARED.keys()
+
+
+PLACEHOLDERS = {"DAY": "2026-03-01", "ID": "1"}
+
+
+def _commands() -> list[str]:
+    """What the runbook would have somebody type."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return sorted({one for one in re.findall(r"`([^`\n]+)`", RUNBOOK) if one.split()[0] in group.commands})
+
+
+@pytest.mark.parametrize("typed", _commands())
+def test_the_runbook_names_commands_that_exist(typed: str) -> None:
+    """With the arguments and options that they take; one that needs orders or `--all` is given one of the two."""
+    words = [PLACEHOLDERS.get(word, word) for word in typed.replace("…", "").split()]
+    command: Any = get_command(app)
+    while isinstance(command, TyperGroup) and words:
+        command = command.commands[words.pop(0)]
+    if isinstance(command, TyperGroup):
+        return  # it stands for a word there: `rejects` is a reason too
+    command.make_context(typed, list(words))
+    if any("--all" in parameter.opts for parameter in command.params):
+        assert words, "neither orders nor --all"
 
 
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
