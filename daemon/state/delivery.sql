@@ -43,13 +43,13 @@ select version from mapping_in_force for share
 -- name: hold_inherited
 -- Orders of requests that nobody settled: not to be sent before the fence, and nothing stored about them is trusted.
 with named as materialized (
-    select s.order_key from order_sync s join delivery_request r on r.id = s.request_id
+    select s.destination, s.order_key from order_sync s join delivery_request r on r.id = s.request_id
     where r.destination = %(destination)s and r.settled_at is null
     order by s.order_key for update of s
 )
 update order_sync s
 set digest = null, not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
-from named where s.destination = %(destination)s and s.order_key = named.order_key
+from named where s.destination = named.destination and s.order_key = named.order_key
 
 -- name: open_requests
 select id, lane, bytes, order_keys, zeroed from delivery_request
@@ -153,10 +153,15 @@ select id, room_for_requests(id) from next
 
 -- name: lock_outgoing
 -- Those that can still be put in flight: owed at the revision that was judged, or a later one; nobody else holds their vendor id.
+-- Here and below a list carries its destination as a column: of a constant the planner believes, before the first ANALYZE,
+-- that few orders have it, and meets each of them for each one of the list.
+with b as materialized (
+    select %(destination)s::smallint as destination, u.*
+    from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(vendor_ids)s::text[], %(take_over)s::text[])
+        as u (order_key, revision, vendor_order_id, take_over)
+)
 select s.order_key
-from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(vendor_ids)s::text[], %(take_over)s::text[])
-    as b (order_key, revision, vendor_order_id, take_over)
-join order_sync s on s.destination = %(destination)s and s.order_key = b.order_key
+from b join order_sync s on s.destination = b.destination and s.order_key = b.order_key
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
   and s.quarantine_revision is distinct from s.revision and s.parked_revision is distinct from s.revision
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
@@ -183,6 +188,12 @@ returning id
 
 -- name: put_in_flight
 -- A change between judging and this is newer than what is sent: it stays owed, counted from when the order was read.
+with b as materialized (
+    select %(destination)s::smallint as destination, u.*
+    from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[],
+                %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
+        as u (order_key, revision, read_at, vendor_order_id, body, placed_at, body_bytes, zero)
+)
 update order_sync s set
     request_id = %(request)s,
     sent_revision = b.revision,
@@ -198,10 +209,7 @@ update order_sync s set
     placed_at = to_timestamp(b.placed_at),
     body_bytes = b.body_bytes,
     zeroed = b.zero
-from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[],
-            %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
-    as b (order_key, revision, read_at, vendor_order_id, body, placed_at, body_bytes, zero)
-where s.destination = %(destination)s and s.order_key = b.order_key
+from b where s.destination = b.destination and s.order_key = b.order_key
 
 -- name: settle_request
 -- Nothing where it is settled already. The lease was locked before.
@@ -228,7 +236,7 @@ with verdict as (
                          %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[], %(zeroed_before)s::boolean[])
         as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail, zeroed)
 ), flight as materialized (
-    select s.order_key from order_sync s join verdict v on v.order_key = s.order_key
+    select s.destination, s.order_key from order_sync s join verdict v on v.order_key = s.order_key
     where s.destination = %(destination)s and s.request_id = %(request)s
     order by s.order_key for update of s
 )
@@ -258,19 +266,20 @@ update order_sync s set
     quarantined_at = case v.fate when 'accepted' then null when 'quarantined' then clock_timestamp() else s.quarantined_at end,
     last_error = case when v.fate = 'accepted' then null else coalesce(v.detail, s.last_error) end
 from verdict v, flight f
-where s.destination = %(destination)s and s.order_key = v.order_key and f.order_key = v.order_key
+where s.destination = f.destination and s.order_key = f.order_key and v.order_key = f.order_key
 returning s.order_key, v.fate, s.lane, extract(epoch from clock_timestamp() - s.sent_first_commit)::float8
 
 -- name: judge_orders
 -- Holds only for the revision that was judged: a later change is judged anew.
-with judged as (
-    select * from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(settles)s::boolean[], %(holds)s::text[], %(details)s::text[],
-                         %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[], %(parked)s::boolean[],
-                         %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
-        as j (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt, parked, placed_at, body_bytes, zero)
+with judged as materialized (
+    select %(destination)s::smallint as destination, u.*
+    from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(settles)s::boolean[], %(holds)s::text[], %(details)s::text[],
+                %(recheck_secs)s::float8[], %(quarantines)s::text[], %(attempts)s::boolean[], %(parked)s::boolean[],
+                %(placed_at)s::float8[], %(body_bytes)s::integer[], %(zeros)s::boolean[])
+        as u (order_key, revision, settle, hold, detail, recheck_secs, quarantine, attempt, parked, placed_at, body_bytes, zero)
 ), locked as materialized (
-    select s.order_key from order_sync s join judged j on j.order_key = s.order_key
-    where s.destination = %(destination)s and s.revision = j.revision and s.request_id is null and s.settled_revision < j.revision
+    select s.order_key from order_sync s join judged j on j.destination = s.destination and j.order_key = s.order_key
+    where s.revision = j.revision and s.request_id is null and s.settled_revision < j.revision
     order by s.order_key for update of s
 )
 update order_sync s set
@@ -300,13 +309,13 @@ update order_sync s set
     attempts = s.attempts + case when j.attempt then 1 else 0 end,
     last_error = case when j.quarantine is not null then j.detail when j.settle then null else s.last_error end
 from judged j, locked l
-where s.destination = %(destination)s and s.order_key = j.order_key and l.order_key = j.order_key
+where s.destination = j.destination and s.order_key = j.order_key and l.order_key = j.order_key
 returning s.order_key
 
 -- name: reopen
 -- The revision rises so that nothing that is in flight now can settle it, nor its digest be taken for the truth.
 with named as materialized (
-    select order_key from order_sync where destination = %(destination)s and order_key = any(%(keys)s::text[])
+    select destination, order_key from order_sync where destination = %(destination)s and order_key = any(%(keys)s::text[])
     order by order_key for update
 )
 update order_sync s set
@@ -315,18 +324,18 @@ update order_sync s set
     owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
     first_change = coalesce(s.first_change, clock_timestamp()),
     not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
-from named where s.destination = %(destination)s and s.order_key = named.order_key
+from named where s.destination = named.destination and s.order_key = named.order_key
 
 -- name: release_quarantines
 -- A page of what another mapping version put into quarantine.
 with page as materialized (
-    select order_key from order_sync
+    select destination, order_key from order_sync
     where destination = %(destination)s and quarantine_revision is not null
       and quarantine_mapping is distinct from %(mapping_version)s
     order by order_key limit %(limit)s for update skip locked
 )
 update order_sync s set quarantine_revision = null
-from page where s.destination = %(destination)s and s.order_key = page.order_key
+from page where s.destination = page.destination and s.order_key = page.order_key
 
 -- name: owe_page
 -- The next records of a destination; those of them that were ever accepted are owed anew, in the backfill. Forced ones
@@ -334,7 +343,7 @@ from page where s.destination = %(destination)s and s.order_key = page.order_key
 -- is what is assembled anew in any case, what was judged under this mapping (where one is named) already, and what a
 -- person has the API keep as it is until it changes.
 with page as materialized (
-    select order_key,
+    select destination, order_key,
            accepted_at is not null and quarantine_revision is distinct from revision
                and (%(forced)s or ((request_id is not null or (revision = settled_revision and hold is distinct from 'discarded'))
                     and (%(mapping_version)s::text is null or mapping_version is distinct from %(mapping_version)s))) as wanted
@@ -342,8 +351,8 @@ with page as materialized (
     where destination = %(destination)s and order_key > %(after)s
     order by order_key limit %(limit)s
 ), locked as materialized (
-    select s.order_key from order_sync s join page p on p.order_key = s.order_key
-    where s.destination = %(destination)s and p.wanted
+    select s.destination, s.order_key from order_sync s join page p on p.destination = s.destination and p.order_key = s.order_key
+    where p.wanted
     order by s.order_key for update of s
 ), owed as (
     update order_sync s set
@@ -353,7 +362,7 @@ with page as materialized (
         owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
         first_change = coalesce(s.first_change, clock_timestamp()),
         due_at = case when s.revision > s.settled_revision then s.due_at else clock_timestamp() end
-    from locked l where s.destination = %(destination)s and s.order_key = l.order_key
+    from locked l where s.destination = l.destination and s.order_key = l.order_key
     returning 1
 )
 select (select max(order_key) from page), (select count(*) from page), (select count(*) from owed)
@@ -366,15 +375,15 @@ where destination = %(destination)s order by id desc limit 1
 -- A page of what is parked for one reason, oldest first. Moments apart, so that they are due in that very order.
 with t as materialized (select clock_timestamp() as now),
 page as materialized (
-    select order_key, placed_at from order_sync
+    select destination, order_key, placed_at from order_sync
     where destination = %(destination)s and parked_revision = revision and hold = %(hold)s
       and placed_at >= to_timestamp(%(since)s) and placed_at < to_timestamp(%(until)s)
     order by placed_at limit %(limit)s for update skip locked
-), numbered as (select order_key, placed_at, row_number() over (order by placed_at, order_key) as n from page)
+), numbered as (select *, row_number() over (order by placed_at, order_key) as n from page)
 update order_sync s set
     parked_revision = null, hold = null, hold_detail = null, hold_since = null,
     not_before = greatest(s.not_before, t.now + n.n * interval '1 microsecond')
-from t, numbered n where s.destination = %(destination)s and s.order_key = n.order_key
+from t, numbered n where s.destination = n.destination and s.order_key = n.order_key
 returning n.n, s.order_key, extract(epoch from s.placed_at)::float8
 
 -- name: remember_reached

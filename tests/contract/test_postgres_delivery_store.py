@@ -241,6 +241,60 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
 
         play(scenario)
 
+    def test_a_state_that_was_never_analyzed_is_not_joined_row_by_row(self, play: Play) -> None:
+        """After a first snapshot the planner knows nothing of many orders. No statement may meet each of them for each
+        order of its batch: that took seconds for a few thousand."""
+
+        async def scenario(world: World) -> None:
+            assert isinstance(world, PostgresWorld)
+            connection, batch = world.connection, 300
+            connection.execute(
+                "insert into order_sync (destination, order_key, lane, last_change, due_at, quarantine_revision,"
+                " parked_revision, hold, placed_at, accepted_at, request_id) select %s, i::text, 1, now(), now(),"
+                " case when i <= 2000 then 1 end, case when i between 2001 and 3000 then 1 end,"
+                " case when i between 2001 and 3000 then 'backfill' end, to_timestamp(i), now(),"
+                " case when i > 5000 then 7 end from generate_series(1, 6000) i",
+                [world.destination],
+            )
+            keys = [str(number) for number in range(3001, 3001 + batch)]
+            connection.execute(
+                "insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions)"
+                " overriding system value values (7, %s, 1, 1, 1, 1, '{}', '{}')",
+                [world.destination],
+            )
+            removers = ("Filter", "Join Filter")
+            known: dict[str, Any] = {
+                name: [None] * batch for name in ("take_over", "reasons", "details", "quarantines")
+            }
+            known |= {name: [False] * batch for name in ("zeros", "attempted", "voids", "zeroed_before", "settles")}
+            known |= {name: [0.0] * batch for name in ("read_at", "placed_at", "hold_secs", "recheck_secs")}
+            known |= {"attempts": [False] * batch, "parked": [False] * batch, "holds": [None] * batch}
+            known |= {"revisions": [1] * batch, "body_bytes": [1] * batch, "bodies": [b"x"] * batch}
+            known |= {"fates": ["accepted"] * batch, "digests": [b"x"] * batch, "vendor_ids": [f"V-{k}" for k in keys]}
+            known |= {"destination": world.destination, "request": 7, "mapping_version": VERSION, "limit": batch}
+            known |= {"hold": "backfill", "since": 0.0, "until": 1e9, "forced": True, "after": "", "keys": keys}
+            for statement, others in {
+                "lock_outgoing": {},
+                "put_in_flight": {},
+                "settle_orders": {"keys": [str(number) for number in range(5001, 5001 + batch)]},
+                "hold_inherited": {"hold_secs": 1.0},
+                "judge_orders": {},
+                "reopen": {"hold_secs": 1.0},
+                "release_quarantines": {},
+                "owe_page": {},
+                "release_parked": {},
+            }.items():
+                nodes = _plan(connection, statement, known | others)
+                met = max(
+                    node["Actual Loops"]
+                    * (node["Actual Rows"] + sum(node.get(f"Rows Removed by {by}", 0) for by in removers))
+                    for node in nodes
+                )
+                assert met <= 10_000, (statement, met)
+                assert any(node.get("Operation") == "Update" or node["Node Type"] == "LockRows" for node in nodes)
+
+        play(scenario)
+
 
 async def _until_waited_for(connection: psycopg.Connection) -> None:
     """Until some transaction waits for another one's end."""
