@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import orjson
@@ -16,7 +16,7 @@ from daemon.document.outcome import Ready
 from daemon.ingest.change import Change, Message
 from daemon.ingest.debezium import Decoder
 from daemon.mapping.model import Mapping
-from daemon.mapping.rows import StoredRow
+from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.database import exact_json
 from daemon.state.ingest_store import columns_json
 
@@ -65,17 +65,20 @@ class Orders:
 
     def __init__(self, count: int) -> None:
         self._mapping = shop_mapping()
-        shared = {(row.source, row.key): row for row in _read(kept(self._mapping, shared_rows(), None))}
+        self._shared = {(row.source, row.key): row for row in _read(kept(self._mapping, shared_rows(), None))}
         assembler = Assembler(self._mapping)
         self.texts: dict[str, list[Kept]] = {}
         self.rows: dict[str, list[StoredRow]] = {}
         for number in range(count):
             key = order_key(number)
             self.texts[key] = kept(self._mapping, order_rows(number), key)
-            rows = _read(self.texts[key])
-            while more := [shared[name] for name in assembler.needs(rows) if name in shared]:
-                rows += more
-            self.rows[key] = rows
+            self.rows[key] = assembler.complete(_read(self.texts[key]), self._found)
+
+    def bytes(self) -> float:
+        """Of a document, on average."""
+        assembler = Assembler(self._mapping)
+        outcomes = [assembler.assemble(key, rows) for key, rows in self.rows.items()]
+        return sum(len(one.document.body) for one in outcomes if isinstance(one, Ready)) / len(outcomes)
 
     def assemble(self) -> float:
         """Seconds to assemble all of them once."""
@@ -89,10 +92,10 @@ class Orders:
     def read_and_assemble(self) -> float:
         """The same, from the columns' JSON on, with the search for what the order looks up."""
         assembler = Assembler(self._mapping)
-        shared = {key: rows[len(self.texts[key]) :] for key, rows in self.rows.items()}
         started = time.perf_counter()
         for key, texts in self.texts.items():
-            rows = _read(texts)
-            assembler.needs(rows)
-            assembler.assemble(key, [*rows, *shared[key]])
+            assembler.assemble(key, assembler.complete(_read(texts), self._found))
         return time.perf_counter() - started
+
+    def _found(self, wanted: set[Wanted]) -> Iterator[StoredRow]:
+        return (self._shared[one.source, one.key] for one in wanted if (one.source, one.key) in self._shared)

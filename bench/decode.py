@@ -5,15 +5,12 @@ Compared with orjson alone on the same values, which reads the JSON and knows no
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
-import orjson
-from rig import HERE, Figure, Size, in_turn
-
-sys.path.insert(0, str(HERE.parent / "tests"))
 import corpora_loader
+import orjson
+from rig import Figure, Size, in_turn
 
 from daemon.ingest.debezium import Decoder
 

@@ -40,34 +40,39 @@ class Topics:
 
     def __init__(self, broker: Broker, first_lsn: int = FIRST_LSN) -> None:
         structure = shop_mapping().structure
-        suffix = uuid.uuid4().hex[:8]
-        sources = {n: dataclasses.replace(s, topic=f"{s.topic}.{suffix}") for n, s in structure.sources.items()}
+        self.suffix = uuid.uuid4().hex[:8]
+        sources = {n: dataclasses.replace(s, topic=f"{s.topic}.{self.suffix}") for n, s in structure.sources.items()}
         self.structure: Structure = dataclasses.replace(structure, sources=sources)
         self.bootstrap = broker.bootstrap
         self.messages = 0
         self._lsn = first_lsn
+        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "log_level": 2})
         for source in sources.values():
             broker.create_topic(source.topic, PARTITIONS)
 
-    def produce(self, rows: Iterable[Named], op: str = "c") -> None:
-        """These rows as change events of now, in order, in the partition of their key."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 50})
+    def send(self, rows: Iterable[Named], op: str = "c") -> None:
+        """These rows as change events of now, in order, in the partition of their key. The broker may not have them
+        yet.
+        """
         for source, key, row in rows:
             self.messages += 1
             self._lsn += 64
             value = envelope(source, row, self._lsn, int(time.time() * 1000), op)
-            names = self.structure.sources[source].key or ("id",)
-            identity = orjson.dumps({name: row[name] for name in names})
+            declared = self.structure.sources[source]
+            identity = orjson.dumps({name: row[name] for name in declared.key or ("id",)})
+            partition = sum(key.encode()) % PARTITIONS
             while True:
                 try:
-                    producer.produce(
-                        self.structure.sources[source].topic, value, identity, partition=sum(key.encode()) % PARTITIONS
-                    )
+                    self._producer.produce(declared.topic, value, identity, partition=partition)
                     break
                 except BufferError:
-                    producer.poll(0.1)
-            producer.poll(0)
-        assert producer.flush(120) == 0
+                    self._producer.poll(0.1)
+            self._producer.poll(0)
+
+    def produce(self, rows: Iterable[Named], op: str = "c") -> None:
+        """`send` them, and return once the broker has all."""
+        self.send(rows, op)
+        assert self._producer.flush(120) == 0
 
 
 def backlog(orders: int) -> Iterator[Named]:

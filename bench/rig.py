@@ -35,14 +35,13 @@ class Size:
     orders: int  # of a backlog
     documents: int
     state: tuple[int, ...]  # orders in the state, made by generate_series
-    deliver_secs: float
-    fresh_secs: float
-    peers: bool = False
+    window_secs: float  # of the API's budget
+    fresh_secs: float  # of each round
 
 
-MINUTES = Size(5, 20_000, 2000, (10_000, 100_000), 75, 30)
-HOUR = Size(5, 200_000, 5000, (10_000, 100_000, 1_000_000, 5_000_000), 200, 120, peers=True)
-GLANCE = Size(1, 2000, 300, (2000,), 5, 8)  # to see that it works; no figure of it means anything
+MINUTES = Size(5, 20_000, 2000, (10_000, 100_000), 10, 6)
+HOUR = Size(5, 200_000, 5000, (10_000, 100_000, 1_000_000, 5_000_000), 60, 30)
+GLANCE = Size(1, 2000, 300, (2000,), 2, 4)  # to see that it works; no figure of it means anything
 
 
 @dataclass(slots=True)
@@ -138,16 +137,17 @@ def resident_mb(pid: int | None = None) -> float:
 
 
 @contextmanager
-def state(server: PostgresServer) -> Iterator[Postgres]:
-    """A migrated database with destination `a`, dropped at the end."""
+def state(server: PostgresServer, *, registered: bool = True) -> Iterator[Postgres]:
+    """A migrated database, with destination `a` if `registered`; dropped at the end."""
     name = f"bench_{uuid.uuid4().hex[:12]}"
     settings = Postgres(dsn=server.create_database(name))
     try:
         migrate(settings)
         with closing(server.connect(name)) as connection:
-            connection.execute(
-                "insert into order_sync.destination (name, base_url, client_id) values ('a', 'http://x', 'c')"
-            )
+            if registered:
+                connection.execute(
+                    "insert into order_sync.destination (name, base_url, client_id) values ('a', 'http://x', 'c')"
+                )
             connection.execute("checkpoint")
         yield settings
     finally:
