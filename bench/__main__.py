@@ -54,12 +54,12 @@ def main() -> None:
             figures: list[Figure] = importlib.import_module(name).measure(size)
         except OrderSyncError as error:
             missing[name] = str(error)
-            console.print(f"{name} was not taken: {error}")
+            console.print(f"{name} was not taken: {error}", markup=False)
             continue
         console.print(table_of(figures, name))
         for figure in figures:
             if figure.note:
-                console.print(f"  {figure.name}: {figure.note}")
+                console.print(f"  {figure.name}: {figure.note}", markup=False)
         taken += figures
     content = {"machine": told, "figures": [figure.record() for figure in taken], "not_taken": missing}
     chosen.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

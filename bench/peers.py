@@ -65,7 +65,7 @@ def _quix(interpreter: Path, topics: Topics, postgres: Postgres) -> float:
         "bootstrap": topics.bootstrap,
         "tables": {s.topic: {"table": s.name, "key": list(s.key or ("id",))} for s in sources},
         "messages": topics.messages,
-        "postgres": known | {"schema_name": "quix"},
+        "postgres": known,
     }
     with tempfile.TemporaryDirectory() as directory:  # Quix keeps its state beside itself
         done = subprocess.run(
@@ -80,7 +80,7 @@ def _quix(interpreter: Path, topics: Topics, postgres: Postgres) -> float:
     if done.returncode != 0:
         raise RigError(f"Quix Streams: {done.stderr[-2000:]}")
     with looking(postgres) as connection:
-        counts = [connection.execute(f"select count(*) from quix.{s.name}").fetchone() for s in sources]
+        counts = [connection.execute(f"select count(*) from public.{s.name}").fetchone() for s in sources]
     assert sum(count[0] for count in counts if count) == topics.messages, "Quix Streams lost rows"
     return float(json.loads(done.stdout)["seconds"])
 
