@@ -47,8 +47,8 @@ mutants: setup ## Known ways to get delivery wrong, each of which the simulation
 soak: setup ## Real time, repeated kills; run before closing an issue (about ten minutes)
 	$(BIN)/python -m pytest tests/soak -m soak --timeout 3600 -s
 
-bench: setup ## The fold beside a plain serial loop; figures are ratios of one run
-	$(BIN)/python bench/fold.py
+bench: setup ## Figures of speed, in bench/results.json too (some minutes; FIGURES="decode fold" takes these alone)
+	PYTHONPATH=tests $(BIN)/python bench $(FIGURES)
 
 record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
 	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)

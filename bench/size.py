@@ -17,13 +17,13 @@ from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from fold import workload
 from rich.console import Console
 from rich.table import Table
+from workload import order_rows
 
 from daemon.delivery.assembly import Assembly
 from daemon.delivery.judge import Rules
@@ -74,7 +74,7 @@ def shared(orders: int, lots: random.Random) -> Iterator[tuple[str, str, dict[st
 
 def placed(orders: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """New orders of customers of their own."""
-    for source, key, row in workload(orders):
+    for source, key, row in chain.from_iterable(map(order_rows, range(orders))):
         if source == "orders":
             n = int(row["number"].removeprefix("D-"))
             row |= {"customer_id": str(uuid.UUID(int=n // 2)), "shipping_address_id": n // 2}
@@ -134,7 +134,7 @@ async def deliver(postgres: Postgres, mapping: Mapping, together: int) -> tuple[
         rules = Rules(mapping.void_tag, mapping.on_delete, mapping.on_leave, 1.0, 0.0)
         assembly = Assembly(store, mapping, "a", destination, rules)
         while due := await store.due(destination, 0, together, ()):
-            items = (await assembly.gather(due, 0.0)).items
+            items = (await assembly.gather(due, time.monotonic)).items
             assert len(items) == len(due)
             going = [
                 Outgoing(one.key, one.due.revision, one.due.read_at, one.order_id, one.document.body) for one in items

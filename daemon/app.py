@@ -7,6 +7,7 @@ loop dies, the process ends with its error. Stopping shares one deadline, `opera
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 import time
@@ -74,6 +75,7 @@ def run(settings: Settings, mapping: Mapping, role: str, until_caught_up: bool) 
         with _signals(parts.stop):
             if not _prepared(parts):
                 return 1 if until_caught_up else 0
+            calm_collector()
             return _run_loops(parts, role, until_caught_up)
     finally:
         server.stop()
@@ -108,6 +110,17 @@ def _relink(parts: Parts) -> None:
         relink(store, parts.settings.postgres, parts.mapping.structure, parts.stop.is_set)
     finally:
         store.close()
+
+
+def calm_collector() -> None:
+    """Let cyclic garbage be looked for less often, and not among what lives as long as the process.
+
+    A batch makes some ten objects a message and leaves no cycles behind; looking at them again and again took a fifth
+    of the loop's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 async def _register(settings: Settings) -> None:

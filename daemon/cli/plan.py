@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 import typer
@@ -159,7 +160,7 @@ async def _planned(settings: Settings, file: MappingFile, name: str, examples: i
                     )
                     for record in records
                 ]
-                plan.add(page, await assembly.gather([one.as_accepted() for one in page], 0.0))
+                plan.add(page, await assembly.gather([one.as_accepted() for one in page], monotonic))
                 bar.advance(task, len(page))
     return plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from daemon.delivery.destination import Item, OrderFault
@@ -46,8 +46,11 @@ class Assembly:
         self._destination = destination
         self._rules = rules
 
-    async def gather(self, due: Sequence[DueOrder], at: float) -> Gathered:
-        """Judge these orders by their present rows, which are read after the orders were. `at` is stamped on items."""
+    async def gather(self, due: Sequence[DueOrder], clock: Callable[[], float]) -> Gathered:
+        """Judge these orders by their present rows, which are read after the orders were.
+
+        Items are stamped by the clock once all are there: however slow this machine is, some of them can be sent.
+        """
         gathered = Gathered()
         posts: list[tuple[DueOrder, Post]] = []
         for start in range(0, len(due), CHUNK_ORDERS):
@@ -67,7 +70,7 @@ class Assembly:
                         gathered.unchanged.add(order.key)
             for order, verdict in await self._voided(voids, rows):
                 _sort(gathered, posts, order, verdict)
-        await self._claim_ids(gathered, posts, at)
+        await self._claim_ids(gathered, posts, clock)
         return gathered
 
     async def _rows(self, chunk: Sequence[DueOrder]) -> dict[str, list[StoredRow]]:
@@ -127,14 +130,16 @@ class Assembly:
 
         return await asyncio.to_thread(lambda: iter(list(verdicts())))
 
-    async def _claim_ids(self, gathered: Gathered, posts: list[tuple[DueOrder, Post]], at: float) -> None:
+    async def _claim_ids(
+        self, gathered: Gathered, posts: list[tuple[DueOrder, Post]], clock: Callable[[], float]
+    ) -> None:
         """One order for each vendor id: whoever holds it, else the first that asks for it."""
         if not posts:
             return
         ids = sorted({post.document.order_id for _, post in posts})
         holders = await self._store.holders(self._destination, ids, self._root)
         claimed = {vendor_id: holder.key for vendor_id, holder in holders.items()}
-        owners = set(claimed.values())
+        owners, at = set(claimed.values()), clock()
         for order, post in sorted(posts, key=lambda one: one[0].key not in owners):
             item = Item(order, post.document, at, post.void)
             holder = holders.get(post.document.order_id)

@@ -25,7 +25,7 @@ FIRST_OF_BISECTION = 10
 """So many lone refusals without one acceptance between them are no coincidence: the fault is ours."""
 
 STALE_SECS = 5.0
-"""A document assembled longer ago than this is not sent but assembled anew."""
+"""A document that has been there for longer than this is not sent but assembled anew."""
 
 MAX_TRIED = 1000
 """So many orders that the probes of a halt have tried are passed over by the next ones."""
@@ -64,7 +64,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One order with the document that would be sent, as assembled at `at`."""
+    """One order with the document that would be sent. At `at`, what was assembled with it was all there."""
 
     due: DueOrder
     document: Document

@@ -353,12 +353,11 @@ class DeliveryLoop:
         if assembly is None:
             raise LeaseLost(f"{self._name}: not the leader")
         try:
-            at = self._clock()
             if fetch.group is not None:
                 due = await self._store.due_among(lease.destination, fetch.group.keys)
             else:
                 due = await self._store.due(lease.destination, fetch.lane, fetch.limit, fetch.busy)
-            gathered = await assembly.gather(due, at)
+            gathered = await assembly.gather(due, self._clock)
             judged: list[str] = []
             if gathered.judgements:
                 judged = await self._store.judge(lease, gathered.judgements, self._mapping.version)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from daemon.document.lines import merge_products, net, settle_refunds
 from daemon.document.order import LARGEST, Breach
@@ -81,18 +81,17 @@ class Normaliser:
 
     def _object(self, values: Values, attributes: tuple[Attribute, ...], name: str, path: str) -> Values:
         made: Values = {}
-        for attribute in attributes:
-            value = values.get(attribute.name)
-            kind = attribute.type
-            if attribute.parts or (kind is not Type.TEXTS and (value is None or type(value) is Empty)):
+        for inner, required, empty_counts, turn in _turns(attributes):
+            value = values.get(inner)
+            if not empty_counts and (value is None or type(value) is Empty):
                 continue
             try:
-                turned = round_to(_number(value), self._digits) if kind is Type.MONEY else _TURN[kind](value)
+                turned = round_to(_number(value), self._digits) if turn is None else turn(value)
             except Fault as fault:
-                self._breach(name, path, attribute.name, fault.what)
+                self._breach(name, path, inner, fault.what)
                 continue
-            if attribute.required or turned != "":
-                made[attribute.name] = turned
+            if required or turned != "":
+                made[inner] = turned
         return made
 
     def _breach(self, name: str, path: str, attribute: str, what: str) -> None:
@@ -212,3 +211,20 @@ _TURN: dict[Type, Callable[[Any], Any]] = {
     Type.TIME: _time,
     Type.TEXTS: _texts,
 }
+
+
+_Turn: TypeAlias = tuple[str, bool, bool, Callable[[Any], Any] | None]
+"""Name, whether required, whether null means something, and how its value is turned (None: money of the order)."""
+
+
+def _turns(attributes: tuple[Attribute, ...]) -> tuple[_Turn, ...]:
+    """What is done to these attributes, worked out once: members of an enumeration are slow to reach."""
+    known = _KNOWN_TURNS.get(id(attributes))
+    if known is None:
+        known = _KNOWN_TURNS[id(attributes)] = tuple(
+            (one.name, one.required, one.type is Type.TEXTS, _TURN.get(one.type)) for one in attributes if not one.parts
+        )
+    return known
+
+
+_KNOWN_TURNS: dict[int, tuple[_Turn, ...]] = {}  # by the identity of the module's tuples, which live for ever

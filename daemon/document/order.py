@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, TypeAlias
 
 from daemon.document.outcome import Document
 from daemon.mapping.attributes import EXCLUSIVE, ORDER, Attribute, Type
@@ -21,6 +21,8 @@ from daemon.mapping.currencies import CURRENCIES
 from daemon.mapping.identity import is_email, is_ip
 from daemon.mapping.operators import is_number, plain
 from daemon.mapping.times import parse_time
+
+_ABSENT = object()
 
 LARGEST = 10**14
 """The schema's maximum of every number, written there as a text."""
@@ -64,19 +66,18 @@ def _object(
     value: dict[str, Any], attributes: tuple[Attribute, ...], name: str, path: str, found: list[Breach]
 ) -> None:
     known = 0
-    for attribute in attributes:
-        inner = attribute.name
+    for attribute, inner, required, check, exact in _checks(attributes):
         if inner not in value:
-            if attribute.required:
+            if required:
                 found.append(Breach(_joined(name, inner), _joined(path, inner), "is required and has no value"))
             continue
         known += 1
-        if attribute.parts:
+        if check is None:
             _nested(value[inner], attribute, found)
             continue
-        what = _TYPES[attribute.type](value[inner])
-        if what is None and inner in _EXACT:
-            what = _EXACT[inner](value[inner])
+        what = check(value[inner])
+        if what is None and exact is not None:
+            what = exact(value[inner])
         if what is not None:
             found.append(Breach(_joined(name, inner), _joined(path, inner), what))
     if known != len(value):
@@ -175,6 +176,26 @@ _EXACT: dict[str, Callable[[Any], str | None]] = {
 }
 
 
+_Check: TypeAlias = (
+    "tuple[Attribute, str, bool, Callable[[Any], str | None] | None, Callable[[Any], str | None] | None]"
+)
+"""The attribute, its name, whether required, and the checks of its type (None: it has parts) and of its values."""
+
+
+def _checks(attributes: tuple[Attribute, ...]) -> tuple[_Check, ...]:
+    """How these attributes are checked, worked out once."""
+    known = _KNOWN_CHECKS.get(id(attributes))
+    if known is None:
+        known = _KNOWN_CHECKS[id(attributes)] = tuple(
+            (one, one.name, one.required, None if one.parts else _TYPES[one.type], _EXACT.get(one.name))
+            for one in attributes
+        )
+    return known
+
+
+_KNOWN_CHECKS: dict[int, tuple[_Check, ...]] = {}  # by the identity of the module's tuples, which live for ever
+
+
 def canonical(order: dict[str, Any]) -> bytes:
     """The order as JSON: attributes in the model's order, exact numbers without exponent or trailing zeros, UTF-8."""
     parts: list[str] = []
@@ -186,9 +207,16 @@ def _write_object(value: dict[str, Any], attributes: tuple[Attribute, ...], part
     opening = "{"
     for attribute in attributes:
         name = attribute.name
-        if name in value:
+        inner = value.get(name, _ABSENT)
+        if inner is not _ABSENT:
             parts.append(f'{opening}"{name}":')
-            _write(value[name], attribute, parts)
+            kind = type(inner)
+            if kind is str:
+                parts.append(encode_basestring(inner))
+            elif kind is Decimal or kind is int:
+                parts.append(plain(inner))
+            else:
+                _write(inner, attribute, parts)
             opening = ","
     parts.append("}" if opening == "," else "{}")
 

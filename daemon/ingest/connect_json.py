@@ -64,7 +64,10 @@ class ConnectReader(Generic[T]):
                         return orjson.loads(raw[len(prefix) : -1]), compiled
                     except orjson.JSONDecodeError:
                         break
-        document = parse_exactly(raw) if exact else parse(raw)
+        try:
+            document = parse_exactly(raw) if exact else orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            document = parse_exactly(raw)
         if type(document) is dict and len(document) == 2 and "schema" in document and "payload" in document:
             return document["payload"], self._compiled(raw, document["schema"])
         return document, self.bare

@@ -42,6 +42,7 @@ _POSTGRESQL = "postgresql"
 _FOREIGN = ("mysql", "mariadb", "sqlserver")  # where some declared types mean another thing
 _SIGNAL_WIDTH = 3
 _NUL = "\x00"
+_UPSERT = Kind.UPSERT  # members of an enumeration are slow to reach
 
 
 class Decoder:
@@ -167,7 +168,7 @@ class _SourceDecoder:
         change = Change(
             self.name,
             key,
-            Kind.UPSERT,
+            _UPSERT,
             op,
             row,
             unavailable,

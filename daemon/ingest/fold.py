@@ -6,13 +6,14 @@ one table of cases holds both to it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from daemon.ingest.change import UNCOUNTED, Change, ColumnValue, Kind
-from daemon.mapping.structure import Role, Source, Structure
+from daemon.mapping.structure import Link, Role, Source, Structure
 
 ALL_UNKNOWN = ("*",)
 """`unknown` of a row none of whose values is known any more."""
@@ -21,9 +22,18 @@ CLEARED: tuple[int, ...] = ()
 """The position a lone tombstone leaves: below every real one, and of no lineage, so the next event applies."""
 
 
-@dataclass(frozen=True, slots=True)
+# Members of an enumeration are slow to reach, and these are asked for with every row.
+_UPSERT, _TOMBSTONE, _UNKNOWN, _DELETE = Kind.UPSERT, Kind.TOMBSTONE, Kind.UNKNOWN, Kind.DELETE
+_ALONE = frozenset((_TOMBSTONE, _UNKNOWN))
+_ROOT = Role.ROOT
+
+
+@dataclass(slots=True)
 class Mark:
-    """Where a row's state came from. `origin` numbers a partition of one topic incarnation."""
+    """Where a row's state came from. `origin` numbers a partition of one topic incarnation.
+
+    Not frozen, since one is made for every row; nobody changes one.
+    """
 
     origin: int
     offset: int
@@ -77,6 +87,7 @@ class StagedRow:
     ops: list[str]  # of the changes coalesced in here; none for a reject, which is counted as one
 
 
+@functools.lru_cache(maxsize=8192)
 def row_hash(source: str, key: str) -> int:
     """A signed 64-bit hash that names a looked-up row in `refs`. A collision only makes an order due for nothing."""
     digest = hashlib.blake2b(f"{source}\x00{key}".encode(), digest_size=8).digest()
@@ -93,8 +104,8 @@ class Stager:
     """
 
     def __init__(self, structure: Structure) -> None:
-        self._structure = structure
         self._sources = structure.sources
+        self._placers = {name: placer(structure, source) for name, source in structure.sources.items()}
 
     def stage(
         self, changes: Iterable[tuple[int, Change]], live_since_ms: int, *, one_by_one: bool = False
@@ -125,57 +136,88 @@ class Stager:
         return rounds
 
     def _staged(self, origin: int, change: Change, live_since_ms: int) -> StagedRow:
-        position = CLEARED if change.kind is Kind.TOMBSTONE else change.position
-        committed = change.committed_ms if change.position is not None else None
-        lineage = change.lineage if change.position is not None else None
-        root, parent, refs = self._place(change)
+        kind, committed, position = change.kind, change.committed_ms, change.position
+        backfill = change.snapshot or (committed is not None and committed < live_since_ms)
+        ops = [] if change.op == UNCOUNTED else [change.op]
+        marked, lineage = (committed, change.lineage) if position is not None else (None, None)
+        offset = change.message.offset
+        if kind is _UPSERT:
+            return StagedRow(
+                change.source,
+                change.key,
+                kind,
+                change.columns,
+                change.unavailable,
+                Mark(origin, offset, lineage, position, marked),
+                committed,
+                backfill,
+                *self._placers[change.source](change.key, change.columns),
+                change.old_key,
+                change.new_key,
+                marked,
+                ops,
+            )
         return StagedRow(
-            source=change.source,
-            key=change.key,
-            kind=change.kind,
-            columns=change.columns if change.kind is Kind.UPSERT else {},
-            unknown=ALL_UNKNOWN if change.kind is Kind.UNKNOWN else change.unavailable,
-            mark=Mark(origin, change.message.offset, lineage, position, committed),
-            first_seen_ms=change.committed_ms if change.kind is Kind.UPSERT else None,
-            backfill=change.snapshot or (change.committed_ms is not None and change.committed_ms < live_since_ms),
-            root=root,
-            parent=parent,
-            refs=refs,
-            old_key=change.old_key,
-            new_key=change.new_key,
-            first_commit_ms=committed,
-            ops=[] if change.op == UNCOUNTED else [change.op],
+            change.source,
+            change.key,
+            kind,
+            {},
+            ALL_UNKNOWN if kind is _UNKNOWN else change.unavailable,
+            Mark(origin, offset, lineage, CLEARED if kind is _TOMBSTONE else position, marked),
+            None,
+            backfill,
+            change.key if self._sources[change.source].role is _ROOT else None,
+            None,
+            (),
+            change.old_key,
+            change.new_key,
+            marked,
+            ops,
         )
-
-    def _place(self, change: Change) -> Place:
-        source = self._sources[change.source]
-        if change.kind is not Kind.UPSERT:
-            return change.key if source.role is Role.ROOT else None, None, ()
-        return place(self._structure, source, change.key, change.columns)
 
 
 Place: TypeAlias = "tuple[str | None, str | None, tuple[int, ...]]"
 """(root, parent, refs): the order a row belongs to, the row it hangs below, hashes of the rows it looks up."""
 
 
-def place(structure: Structure, source: Source, key: str, columns: Mapping[str, ColumnValue]) -> Place:
-    """Where a row stands. Its order is known at once unless it hangs below a row that is no order by itself."""
-    refs: tuple[int, ...] = ()
-    if source.refs:
-        keys = ((link.target, link.target_key(columns)) for link in source.refs)
-        refs = tuple(sorted({row_hash(target, key) for target, key in keys if key is not None}))
-    for owner in source.owners:
-        above = owner.target_key(columns)
-        if above is not None:
-            if owner.target == structure.root and not structure.nested:
-                return above, None, refs
-            return None, source.parent(owner.target, above), refs
-    return key if source.role is Role.ROOT else None, None, refs
+def placer(structure: Structure, source: Source) -> Callable[[str, Mapping[str, ColumnValue]], Place]:
+    """Says where rows of a source stand, by key and columns.
+
+    A row's order is known at once unless it hangs below a row that is no order by itself.
+    """
+    looked_up = [(link.target, _only(link), link.target_key) for link in source.refs]
+    owners = [
+        (link.target == structure.root and not structure.nested, link.target_key, source.prefix(link.target))
+        for link in source.owners
+    ]
+    is_root = source.role is _ROOT
+
+    def place(key: str, columns: Mapping[str, ColumnValue]) -> Place:
+        hashes = set()
+        for target, only, target_key in looked_up:
+            named = columns.get(only) if only is not None else None
+            if named.__class__ is not str:  # nearly always it is one, or null
+                named = target_key(columns)
+            if named is not None:
+                hashes.add(row_hash(target, named))
+        refs = tuple(sorted(hashes))
+        for is_order, target_key, prefix in owners:
+            above = target_key(columns)
+            if above is not None:
+                return (above, None, refs) if is_order else (None, prefix + above, refs)
+        return key if is_root else None, None, refs
+
+    return place
+
+
+def _only(link: Link) -> str | None:
+    """The column that is the key of the row looked up, where it is that alone."""
+    return link.columns[0] if len(link.columns) == 1 and link.reads and not link.constants else None
 
 
 def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
     a, b = earlier.mark, later.mark
-    if Kind.TOMBSTONE in (earlier.kind, later.kind) or Kind.UNKNOWN in (earlier.kind, later.kind):
+    if earlier.kind in _ALONE or later.kind in _ALONE:
         return False
     if a.origin != b.origin or b.offset <= a.offset or a.lineage is None or a.lineage != b.lineage:
         return False
@@ -185,9 +227,9 @@ def _coalesces(earlier: StagedRow, later: StagedRow) -> bool:
         return False
     if earlier.new_key is not None or later.old_key is not None or earlier.old_key is not None:
         return False
-    if later.kind is Kind.DELETE:
+    if later.kind is _DELETE:
         return later.new_key is None
-    return not later.unknown or (earlier.kind is Kind.UPSERT and set(later.unknown) <= set(earlier.unknown))
+    return not later.unknown or (earlier.kind is _UPSERT and set(later.unknown) <= set(earlier.unknown))
 
 
 def _absorb(earlier: StagedRow, later: StagedRow) -> None:

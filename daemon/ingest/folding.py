@@ -1,10 +1,13 @@
-"""One batch from bytes to committed state, and what the metrics and the log say of it."""
+"""One batch from bytes to committed state, in three steps, and what the metrics and the log say of it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 import structlog
 
@@ -30,8 +33,27 @@ class OverBudgetError(Exception):
         self.topic, self.why, self.partitions = topic, why, partitions
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch that is decoded and staged, and the ends that its positions move to."""
+
+    work: DecodedBatch
+    batch: Batch
+    ends: Mapping[Partition, int]
+    messages: int
+    rejects: Mapping[str, int]  # by topic
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A batch whose transaction runs in a thread of its own."""
+
+    prepared: Prepared
+    result: Future[FoldResult]
+
+
 class Folder:
-    """Folds batches into a store. Raises what the store raises; nothing was folded then."""
+    """`prepare` a batch, `begin` its transaction, `end` it; the next one may be prepared meanwhile."""
 
     def __init__(
         self,
@@ -58,40 +80,65 @@ class Folder:
         for oddity in Oddity:
             metrics.oddities_total.labels(reason=str(oddity))
 
-    def fold(
+    def prepare(
         self,
         messages: list[Message],
         ends: dict[Partition, int],
         poison: str | None,
         partitions: dict[Partition, PartitionState],
+        after: UnderWay | None = None,
         *,
         replay: bool = False,
-    ) -> dict[Partition, int]:
-        """Fold these messages in one transaction, and move positions to `ends`; the positions that moved.
+    ) -> Prepared:
+        """Decode and stage these messages. With a `poison`, the one message is kept as a reject for that reason.
 
-        With a `poison`, the one message is kept as a reject for that reason. `replay`: see `Batch`. Raises
-        OverBudgetError.
+        `replay`: see `Batch`.
         """
-        started = time.monotonic()
-        work = DecodedBatch(self._decoder, partitions)
+        work = DecodedBatch(self._decoder, partitions, None if after is None else after.prepared.work)
         for message in messages:
             work.add(message, poison=poison)
-        rejects = Counter(reject.message.topic for _, reject in work.rejects)
-        for topic, total in self._budget.judge(rejects, started).items():
-            raise self._over_budget(work, topic, total)
-        moves = work.moves(ends)
-        if not moves:
-            return {}
         live_since = int((time.time() - self._settings.live_age_secs) * 1000)
         rounds = self._stager.stage(work.changes, live_since, one_by_one=replay)
-        result = self._store.fold(Batch(rounds, work.rejects, moves, replay))
-        work.commit(moves)
-        self._budget.note(rejects, started)
-        self._count(work, result)
+        batch = Batch(rounds, work.rejects, work.moves(ends), replay)
+        rejects = Counter(reject.message.topic for _, reject in work.rejects)
+        return Prepared(work, batch, ends, len(messages), rejects)
+
+    def begin(self, prepared: Prepared) -> UnderWay:
+        """Start the transaction. The store must not be used until it has ended. Raises OverBudgetError."""
+        for topic, total in self._budget.judge(prepared.rejects, time.monotonic()).items():
+            raise self._over_budget(prepared.work, topic, total)
+        result: Future[FoldResult] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(self._commit(prepared.batch))
+            except BaseException as error:  # noqa: BLE001 - told to whoever waits
+                result.set_exception(error)
+
+        # No pool: its threads would keep a process that has to end until Postgres answers.
+        threading.Thread(target=run, name="fold", daemon=True).start()
+        return UnderWay(prepared, result)
+
+    def end(self, fold: UnderWay) -> dict[Partition, int]:
+        """Wait for the transaction; the positions that moved. Raises what the store raises; nothing was folded then."""
+        result = fold.result.result()
+        prepared, moves = fold.prepared, fold.prepared.batch.moves
+        if not moves:
+            return {}
+        prepared.work.commit(moves)
+        self._budget.note(prepared.rejects, time.monotonic())
+        self._count(prepared.work, result)
+        self._metrics.fold_batch_messages.observe(prepared.messages)
+        log.debug("folded", messages=prepared.messages, orders=result.orders)
+        return {prepared.work.partition_of[move.origin]: move.next for move in moves}
+
+    def _commit(self, batch: Batch) -> FoldResult:
+        if not batch.moves:
+            return FoldResult()
+        started = time.monotonic()
+        result = self._store.fold(batch)
         self._metrics.fold_seconds.observe(time.monotonic() - started)
-        self._metrics.fold_batch_messages.observe(len(messages))
-        log.debug("folded", messages=len(messages), orders=result.orders)
-        return {work.partition_of[move.origin]: move.next for move in moves}
+        return result
 
     def _over_budget(self, work: DecodedBatch, topic: str, total: int) -> OverBudgetError:
         mine = [reject for _, reject in work.rejects if reject.message.topic == topic]

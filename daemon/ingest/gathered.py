@@ -11,7 +11,10 @@ from daemon.settings import Kafka
 
 @dataclass(slots=True)
 class Gathered:
-    """Messages in order of consumption, and the ends of partitions behind them. Times are monotonic seconds."""
+    """Messages in order of consumption, and the ends of partitions behind them. Times are monotonic seconds.
+
+    What a fold is under way with stays until that has ended: if it failed, all is as if it had not begun.
+    """
 
     messages: list[Message] = field(default_factory=list)
     ends: dict[Partition, int] = field(default_factory=dict)
@@ -19,40 +22,65 @@ class Gathered:
     since: float = 0.0
     part: int = 0  # how many messages to fold at once, where the whole could not be folded
     poison: str | None = None  # why the first message must be a reject although it can be decoded
+    taken: int = 0  # how many messages, the first ones, a fold is under way with
+    taken_ends: dict[Partition, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.messages or self.ends)
+        return bool(self.messages or self.ends or self.taken_ends)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that no fold is under way with."""
+        return len(self.messages) > self.taken or bool(self.ends)
 
     def take(self, poll: Poll, now: float) -> None:
         """Add what a poll brought."""
-        if not self and (poll.messages or poll.ends):
+        if not self.waiting and (poll.messages or poll.ends):
             self.since = now
         self.messages += poll.messages
         self.size += poll.size
         self.ends.update(poll.ends)
 
-    def full(self, limits: Kafka, now: float) -> bool:
-        """Whether it is time to fold: enough of it, old enough, or nothing more to come for now."""
-        if not self.messages:
-            return bool(self.ends)
+    def full(self, limits: Kafka, now: float, *, busy: bool = False) -> bool:
+        """Whether it is time to fold what waits: enough of it, old enough, or nothing more to come for now.
+
+        `busy`: a fold is under way and has not ended. Only enough of it counts then.
+        """
+        count = len(self.messages) - self.taken
+        if count >= limits.batch_max_messages or self.size >= limits.batch_max_bytes:
+            return True
+        if busy or not self.waiting:
+            return False
         return (
-            len(self.messages) >= limits.batch_max_messages
-            or self.size >= limits.batch_max_bytes
-            or now - self.since >= limits.batch_max_wait_ms / 1000
-            or {(message.topic, message.partition) for message in self.messages} <= self.ends.keys()
+            now - self.since >= limits.batch_max_wait_ms / 1000
+            or {(m.topic, m.partition) for m in self.messages[self.taken :]} <= self.ends.keys()
         )
 
     def next_part(self) -> tuple[list[Message], dict[Partition, int]]:
         """What to fold in one transaction. Ends belong to the last part: offsets below them may be still to come."""
-        size = min(self.part or len(self.messages), len(self.messages))
-        return self.messages[:size], self.ends if size == len(self.messages) else {}
+        waiting = len(self.messages) - self.taken
+        size = min(self.part or waiting, waiting)
+        return self.messages[self.taken : self.taken + size], self.ends if size == waiting else {}
+
+    def begun(self, count: int) -> None:
+        """A fold is under way with the next `count` messages, and with all ends if those are the last ones."""
+        self.taken += count
+        if self.taken == len(self.messages):
+            self.taken_ends, self.ends, self.size = self.ends, {}, 0
 
     def folded(self, count: int) -> None:
-        """The first `count` messages are folded, and all ends if those were the last ones."""
+        """The first `count` messages are folded, and the ends that were taken with them."""
         del self.messages[:count]
-        if not self.messages:
-            self.clear()
-        self.poison, self.part = None, self.part * 2
+        self.taken, self.taken_ends = 0, {}
+        self.poison, self.part = None, self.part * 2 if self.messages else 0
+
+    def failed(self) -> None:
+        """The fold under way had no effect: its messages wait again, to be folded by themselves at once."""
+        if self.waiting:
+            self.part = self.part or self.taken
+        self.size = sum(message_size(message) for message in self.messages)
+        self.ends = {**self.taken_ends, **self.ends}
+        self.taken, self.taken_ends, self.since = 0, {}, 0.0
 
     def close_in(self, why: str) -> bool:
         """After a part that cannot be folded: try half of it; make a lone message a reject. False if that failed."""
@@ -66,7 +94,7 @@ class Gathered:
         return True
 
     def forget(self, topic: str | None) -> None:
-        """Drop what belongs to a topic (None: all)."""
+        """Drop what belongs to a topic (None: all). No fold is under way."""
         if topic is None:
             self.clear()
             return
@@ -77,5 +105,5 @@ class Gathered:
 
     def clear(self) -> None:
         """Drop everything."""
-        self.messages, self.ends = [], {}
+        self.messages, self.ends, self.taken, self.taken_ends = [], {}, 0, {}
         self.size, self.part, self.poison = 0, 0, None

@@ -239,10 +239,9 @@ class KafkaSource:
         if topic is None or number is None or offset is None or (topic, number) not in self._assigned:
             return
         kind, stamp = raw.timestamp()
-        key, value = raw.key(), raw.value()
-        message = Message(
-            topic, number, offset, stamp if kind else None, _bytes(key), _bytes(value), cast("Headers", raw.headers())
-        )
+        key, value = _bytes(raw.key()), _bytes(raw.value())
+        headers = cast("Headers", raw.headers())
+        message = Message(topic, number, offset, stamp if kind else None, key, value, headers)
         result.messages.append(message)
         result.size += message_size(message)
 
@@ -288,13 +287,16 @@ class KafkaSource:
 def message_size(message: Message) -> int:
     """Bytes of a message as they count against a batch."""
     size = len(message.key or b"") + len(message.value or b"")
-    for name, value in message.headers or ():
-        size += len(name) + len(value or b"")
+    if message.headers:
+        for name, value in message.headers:
+            size += len(name) + len(value or b"")
     return size
 
 
 def _bytes(value: Any) -> bytes | None:
-    return None if value is None else bytes(value) if not isinstance(value, str) else value.encode()
+    if value is None or type(value) is bytes:  # nearly always
+        return value
+    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 class _Repeats(logging.Filter):

@@ -1,4 +1,13 @@
-"""Consumes, decodes and folds, one batch after the other, in one thread.
+"""Consumes, decodes and folds, one batch after the other.
+
+All of it happens in one thread, but for the transaction of a batch, which runs in one of its own while the next batch
+is polled, decoded and staged:
+
+    thread of the loop   poll, decode, stage 2 ──▶ end 1, house, begin 2 ──▶ poll, decode, stage 3 ──▶ end 2 …
+    thread of the fold   transaction 1 ─────────▶                transaction 2 ────────────────────▶
+
+There is one transaction at a time, and one connection: whatever else needs the state, or changes which partitions are
+read, ends the fold under way first. If that failed, what was staged after it is dropped and all is done again in order.
 
 Handed a consumer, a store and the mapping's structure. Promises that a batch is folded whole together with its Kafka
 positions or not at all; that while Postgres is away consumption is paused, memory stays flat and the group membership
@@ -22,7 +31,7 @@ from daemon.ingest.cluster import Cluster, Picture
 from daemon.ingest.debezium import Decoder
 from daemon.ingest.eras import Eras
 from daemon.ingest.fold import Stager
-from daemon.ingest.folding import Folder, OverBudgetError
+from daemon.ingest.folding import Folder, OverBudgetError, UnderWay
 from daemon.ingest.gaps import HaltReason
 from daemon.ingest.gate import Gate
 from daemon.ingest.gathered import Gathered
@@ -85,6 +94,7 @@ class IngestLoop:
         self._halts = Halts(sources, metrics)
         self._gathered = Gathered()
         self._standing = Standing(sources, store, kafka, self._halts, self._gathered.forget, self._released)
+        self._under_way: UnderWay | None = None
         self._picture = Picture()
         self._ended: set[Partition] = set()
         self._failures = self._revocations = self._assignments = 0
@@ -107,10 +117,13 @@ class IngestLoop:
                 self._kafka.subscribe()
             while not self._stop.is_set():
                 self.run_once()
+            self._end_fold()
             self._chores.hurry()
             self._keep_house()
         finally:
             self._kafka.close()
+            if self._under_way is not None:
+                self._under_way.result.exception()  # waits: the connection is in use
             self._store.close()
             self._health.stopped()
 
@@ -121,10 +134,13 @@ class IngestLoop:
         self._look()
         self._take(self._kafka.poll(self._patience()))
         self._follow_group()
-        if self._gate.begun and not self._paused() and self._gathered.full(self._settings.kafka, time.monotonic()):
+        busy = self._under_way is not None and not self._under_way.result.done()
+        now = time.monotonic()
+        if self._gate.begun and not self._paused() and self._gathered.full(self._settings.kafka, now, busy=busy):
             self._fold()
-        if not self._failures:
-            self._keep_house()
+        elif not busy:
+            self._end_fold()
+        self._keep_house()
         self._tell()
 
     def _opened(self, names: list[str]) -> bool:
@@ -143,13 +159,14 @@ class IngestLoop:
         return time.monotonic() < self._not_before
 
     def _patience(self) -> float:
-        if self._cluster.asked:
+        if self._cluster.asked or self._under_way is not None:
             return 0.01
         return 0.05 if self._gathered.messages else 0.2
 
     def _follow_group(self) -> None:
         """After a rebalance nothing gathered counts, and positions are read anew."""
         if self._kafka.revocations != self._revocations:
+            self._end_fold()
             self._revocations = self._kafka.revocations
             self._standing.restart()
             self._next_look = 0.0
@@ -166,6 +183,7 @@ class IngestLoop:
             self._troubles.note(picture, {topic for topic, _ in self._standing.mine})
             if picture.failure is None:
                 self._picture = picture
+                self._end_fold()
                 if not self._paused():
                     self._settle(picture, now)
             self._next_look = now + self._pace()
@@ -208,6 +226,8 @@ class IngestLoop:
 
     def _take(self, poll: Poll) -> None:
         self._gathered.take(poll, time.monotonic())
+        if poll.gaps or poll.forbidden or self._troubles.unreadable:
+            self._end_fold()
         for partition in poll.gaps:
             self._standing.refuse(partition)
         if poll.gaps or poll.lost:
@@ -230,44 +250,81 @@ class IngestLoop:
             self._standing.mark(topic, why)
 
     def _fold(self) -> None:
-        """Fold what is gathered; what cannot be folded now stays gathered."""
+        """Begin to fold what is gathered; what cannot be folded now stays gathered."""
+        while self._gathered.waiting and self._goes_on(self._fold_next):
+            pass
+
+    def _fold_next(self) -> None:
+        """Prepare the next part beside the fold under way, end that, and begin."""
         gathered = self._gathered
-        while gathered:
-            messages, ends = gathered.next_part()
+        messages, ends = gathered.next_part()
+        try:
+            prepared = self._folder.prepare(
+                messages,
+                ends,
+                gathered.poison,
+                self._standing.partitions,
+                self._under_way,
+                replay=self._eras.replaying,
+            )
+        except (TryAgain, *_UNFOLDABLE):
+            if self._under_way is None:
+                raise
+            self._end()  # and then once more: what is done about it is done in order
+            return
+        self._end()
+        self._keep_house()
+        if prepared.batch.replay != self._eras.replaying:
+            return  # a new era meanwhile: once more, for it
+        self._under_way = self._folder.begin(prepared)
+        gathered.begun(len(messages))
+        if gathered.part:  # of something that could not be folded: one after the other
+            self._end()
+
+    def _end_fold(self) -> None:
+        """Wait for the fold under way, if there is one, and go on from where it led."""
+        self._goes_on(self._end)
+
+    def _end(self) -> None:
+        fold, self._under_way = self._under_way, None
+        if fold is None:
+            return
+        try:
+            moved = self._folder.end(fold)
+        except BaseException:
+            self._gathered.failed()
+            raise
+        self._gathered.folded(fold.prepared.messages)
+        standing = self._standing.partitions
+        self._eras.mirror({name: at for name, at in moved.items() if name in standing}, standing)
+        self._ended |= fold.prepared.ends.keys()
+        self._recovered()
+
+    def _goes_on(self, step: Callable[[], None]) -> bool:
+        """Do a step of folding. False if it failed, and nothing more can be folded now."""
+        try:
+            step()
+        except OverBudgetError as over:
             try:
-                partitions = self._standing.partitions
-                moved = self._folder.fold(messages, ends, gathered.poison, partitions, replay=self._eras.replaying)
-                self._fold_succeeded(moved, ends, len(messages))
-            except OverBudgetError as over:
-                try:
-                    self._standing.halt_for_rejects(over.topic, over.why, over.partitions)
-                except TryAgain as error:
-                    self._fold_failed(error)
-                    return
-                self._health.set_ready(False, over.why)
-                self._next_look = 0.0
-            except (StateRefused, *_UNFOLDABLE) as error:
-                text = str(error) if isinstance(error, StateRefused) else f"it cannot be folded: {type(error).__name__}"
-                if not gathered.close_in(text):
-                    raise
-            except PositionsMoved as error:
-                log.warning("positions moved meanwhile, reading them anew", error=str(error))
-                self._metrics.fold_retries_total.inc()
-                self._standing.restart()
-                self._next_look = 0.0
-            except StateContended as error:
-                self._fold_failed(error)
-                if self._failures > CONTENTIONS:
-                    return
+                self._standing.halt_for_rejects(over.topic, over.why, over.partitions)
             except TryAgain as error:
                 self._fold_failed(error)
-                return
-
-    def _fold_succeeded(self, moved: dict[Partition, int], ends: dict[Partition, int], count: int) -> None:
-        self._gathered.folded(count)
-        self._eras.mirror(moved, self._standing.partitions)
-        self._ended |= ends.keys()
-        self._recovered()
+                return False
+            self._health.set_ready(False, over.why)
+            self._next_look = 0.0
+        except (StateRefused, *_UNFOLDABLE) as error:
+            text = str(error) if isinstance(error, StateRefused) else f"it cannot be folded: {type(error).__name__}"
+            if not self._gathered.close_in(text):
+                raise
+        except PositionsMoved as error:
+            log.warning("positions moved meanwhile, reading them anew", error=str(error))
+            self._metrics.fold_retries_total.inc()
+            self._standing.restart()
+            self._next_look = 0.0
+        except TryAgain as error:
+            self._fold_failed(error)
+            return isinstance(error, StateContended) and self._failures <= CONTENTIONS
+        return True
 
     def _fold_failed(self, error: TryAgain) -> None:
         self._metrics.fold_retries_total.inc()
@@ -295,6 +352,9 @@ class IngestLoop:
         self._metrics.ingest_paused.set(0)
 
     def _keep_house(self) -> None:
+        """Where nothing is under way and nothing is wrong."""
+        if self._failures or self._under_way is not None:
+            return
         try:
             self._gate.look(self._store, time.monotonic())
             self._eras.look(time.monotonic())
@@ -306,10 +366,11 @@ class IngestLoop:
         """Lag, readiness, and whether the beginning's backlog is done."""
         unsettled = self._standing.unsettled()
         assigned = self._kafka.assigned
-        if assigned and not self._gathered and not unsettled and not self._failures and assigned <= self._ended:
-            self.caught_up.set()
+        done = (
+            bool(assigned) and not self._gathered and not unsettled and not self._failures and assigned <= self._ended
+        )
         now = time.monotonic()
-        if now < self._next_tell:
+        if now < self._next_tell and (not done or self.caught_up.is_set()):
             return
         self._next_tell = now + TELL_SECS
         self._tell_lag(now)
@@ -318,6 +379,8 @@ class IngestLoop:
             if unsettled or not self._assignments:
                 reasons.append("joining the consumer group")
             self._health.set_ready(not reasons, "; ".join(reasons))
+        if done:
+            self.caught_up.set()
 
     def _tell_lag(self, now: float) -> None:
         """Also of partitions that stand still or are paused: their ends come with the pictures."""

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from jinja2 import nodes
@@ -18,7 +19,7 @@ from jinja2 import nodes
 from daemon.mapping import operators
 from daemon.mapping.faults import Fault, Mistake, near
 from daemon.mapping.functions import Function, Shares
-from daemon.mapping.graph import Empty, Row, RowList
+from daemon.mapping.graph import ABSENT, Empty, Row, RowList
 from daemon.mapping.kinds import (
     ANY,
     VALUE,
@@ -258,10 +259,13 @@ class _Compiler:
         name = node.attr
         if isinstance(kind, RowKind):
             found = self._schema.attribute(kind.source, name, self._place)
-            if isinstance(node.node, nodes.Name):
-                variable = node.node.name
-                return (lambda frame: frame[variable].attribute(name)), found
-            return (lambda frame: base(frame).attribute(name)), found
+
+            def read(frame: Frame) -> Any:
+                row = base(frame)
+                value = row.known.get(name, ABSENT)  # a column, nearly always
+                return row.attribute(name) if value is ABSENT else value
+
+            return read, found
         if isinstance(kind, ListKind):
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
@@ -339,7 +343,7 @@ class _Compiler:
 def _calling(function: Function, positional: list[Run], named: dict[str, Run]) -> Run:
     call = function.run
     if function.lazy:
-        return lambda frame: call(*((lambda run=run: run(frame)) for run in positional))
+        return lambda frame: call(*[partial(run, frame) for run in positional])
     if not named and len(positional) == 1:
         (only,) = positional
         return lambda frame: call(only(frame))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from collections.abc import Mapping as Dict
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from daemon.mapping.faults import AbsentRow, Fault, UnknownValue
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from daemon.mapping.model import Many, Mapping, Match, One, SortKey, SourceMap
 
 _BUSY = object()
+ABSENT = object()
+"""What no value is."""
 
 
 class RowList(tuple["Row", ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with values
@@ -36,6 +40,8 @@ class Empty:
     """The typed empty row of a missing hop: falsy, columns null, lists empty, still navigable."""
 
     __slots__ = ("_empties", "_source")
+
+    known: Dict[str, Any] = MappingProxyType({})
 
     def __init__(self, source: SourceMap, empties: Empties) -> None:
         self._source = source
@@ -80,15 +86,23 @@ class Empties(dict[str, Empty]):
 
 
 class Row:
-    """A row that is there. Its values are columns, derived columns and relations, by one name space."""
+    """A row that is there. Its values are columns, derived columns and relations, by one name space.
 
-    __slots__ = ("_graph", "_source", "_values", "stored")
+    `known` are the columns whose value is known, but for those that a declared name hides.
+    """
+
+    __slots__ = ("_graph", "_source", "_values", "known", "stored")
 
     def __init__(self, stored: StoredRow, source: SourceMap, graph: Graph) -> None:
         self.stored = stored
         self._source = source
         self._graph = graph
         self._values: dict[str, Any] = {}
+        columns = stored.columns
+        if stored.unknown or not source.names.isdisjoint(columns):
+            hidden = columns.keys() if ALL_COLUMNS in stored.unknown else {*stored.unknown, *source.names}
+            columns = {name: value for name, value in columns.items() if name not in hidden}
+        self.known = columns
 
     def __getitem__(self, name: str) -> Any:
         """`attribute`, as hooks write it: row["total"], row["customer"]["email"], row["lines"]."""
@@ -96,16 +110,14 @@ class Row:
 
     def attribute(self, name: str) -> Any:
         """The derived column, relation or column of that name, in this order."""
-        try:
-            value = self._values[name]
-        except KeyError:
-            pass
-        else:
-            if value is _BUSY:
-                raise Fault(f"`{name}` of {self._source.name} needs itself; a derived column cannot")
+        value = self.known.get(name, ABSENT)
+        if value is not ABSENT:
             return value
-        value = self._named(name) if name in self._source.names else self.column(name)
-        self._values[name] = value
+        value = self._values.get(name, ABSENT)
+        if value is ABSENT:
+            value = self._values[name] = self._named(name) if name in self._source.names else self.column(name)
+        elif value is _BUSY:
+            raise Fault(f"`{name}` of {self._source.name} needs itself; a derived column cannot")
         return value
 
     def _named(self, name: str) -> Any:
@@ -241,7 +253,7 @@ class Graph:
         evaluate = part.expression.evaluate
         keyed = [(evaluate({"row": row, "order": self.order}), row) for row in rows]
         known = [(value, row) for value, row in keyed if value is not None]
-        if len({_sort_class(value) for value, _ in known}) > 1:
+        if len(set(map(_sort_class, {type(value) for value, _ in known}))) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )
@@ -273,10 +285,10 @@ def _key_order(stored: StoredRow) -> tuple[int, int, str]:
     return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
 
 
-def _sort_class(value: object) -> str:
-    if isinstance(value, int | Decimal):
+def _sort_class(kind: type) -> str:
+    if issubclass(kind, int | Decimal):
         return "number"
-    if isinstance(value, str):
+    if issubclass(kind, str):
         return "text"
     raise Fault("a sort needs numbers or texts")
 

@@ -6,6 +6,7 @@ hash something that identifies nobody (no address, an empty local part), this gi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import re
@@ -95,11 +96,13 @@ def hasher(what: str) -> Callable[[str], str | None]:
     return hashed_email if kind == "email" else partial(hashed_phone, region=region)
 
 
+@functools.lru_cache(maxsize=1024)  # asked twice of every order
 def is_email(text: str) -> bool:
     """Whether every validator takes this address: ASCII, dotted domain, at most 254 characters."""
     return len(text) <= 254 and len(text.split("@")[0]) <= 64 and _EMAIL.fullmatch(text) is not None
 
 
+@functools.lru_cache(maxsize=1024)  # asked twice of every order
 def is_phone(text: str) -> bool:
     """Whether this looks like a phone number: 7 to 15 digits and the usual signs between them."""
     return (
@@ -107,6 +110,7 @@ def is_phone(text: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=1024)  # asked twice of every order
 def is_ip(text: str) -> bool:
     """Whether this is an IPv4 or IPv6 address, without a mask or zone."""
     try:

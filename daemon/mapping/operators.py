@@ -19,7 +19,9 @@ def plain(value: Number) -> str:
     """A number's canonical text: no exponent, no trailing zeros, no negative zero."""
     if type(value) is int:
         return str(value)
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text

@@ -157,13 +157,17 @@ def parse(x: Any) -> Any:
     if isinstance(x, dict | list):
         return x
     try:
-        return json.loads(text_of(x, "parse(x)"), parse_float=Decimal, parse_constant=_no_constant)
+        return _read_json(text_of(x, "parse(x)"))
     except (ValueError, RecursionError):
         raise Fault("parse(x) of a text that is not JSON") from None
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+# `json.loads` would make a decoder for every text.
+_read_json = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant).decode
 
 
 @register("guest")

@@ -51,9 +51,12 @@ def _translated(error: Exception) -> StateUnavailable | StateRefused:
     return StateUnavailable(text)
 
 
+_read_json = json.JSONDecoder(parse_float=Decimal).decode  # `json.loads` would make a decoder for every text
+
+
 def exact_json(text: str) -> Any:
     """JSON with every number as int or Decimal."""
-    return json.loads(text, parse_float=Decimal)
+    return _read_json(text)
 
 
 def conninfo(settings: Postgres) -> str:

@@ -112,15 +112,16 @@ select s.source,
        case when %(late)s then coalesce(
            (select x.generation from source_row x where x.source = s.source and x.key = s.key), g.generation)
        else g.generation end,
-       key, root, parent, refs::bigint[], deleted, lineage, origin,
+       key, root, parent, refs::bigint[], coalesce(deleted, false), lineage, origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
-       first_seen, unknown::text[], case when deleted then kin end, case when not deleted and kin is not null then array[kin, key] end,
+       first_seen, unknown::text[], case when deleted then kin end, case when deleted is null and kin is not null then array[kin, key] end,
        columns::jsonb
 from unnest(
-    %(source)b::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], %(refs)b::text[], %(deleted)b::boolean[],
-    %(lineage)b::int[], %(origin)b::int[], %(offset)b::bigint[], %(position)b::text[], %(committed)b::bigint[],
-    %(first_seen)b::bigint[], %(unknown)b::text[], %(kin)b::text[], %(columns)b::text[]
+    %(source)s::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], string_to_array(%(refs)s, e'\x1e', ''),
+    %(deleted)s::boolean[], %(lineage)s::int[], %(origin)s::int[], %(offset)s::bigint[],
+    string_to_array(%(position)s, e'\x1e', ''), %(committed)s::bigint[], %(first_seen)s::bigint[], %(unknown)b::text[],
+    %(kin)b::text[], string_to_array(%(columns)s, e'\x1e')
 ) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, kin,
         columns)
 join source g on g.id = s.source
@@ -189,7 +190,7 @@ where excluded.generation > r.generation
                and (excluded.origin = r.origin or (r.deleted and not excluded.deleted and excluded.unknown is distinct from '{*}'))),
       false)
   and not (r.deleted and excluded.position is not distinct from '{}')
-returning r.source, r.key, r.root, r.parent, r.moved_from, r.changed
+returning r.source, r.key, r.root, r.moved_from, r.changed
 
 -- name: lock_mirror
 -- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.
@@ -278,7 +279,8 @@ returning r.root, r.moved_from
 update source set relations = %(relations)s where id = %(source)s
 
 -- name: no_full_scan
--- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them in one pass.
+-- For the two statements below: whatever the planner thinks of thousands of hashes, the index answers them one by one.
+-- Asked for all at once (`&&`) it may prefer to read every row of every order; `offset 0` keeps it from that.
 set local enable_seqscan to off
 
 -- name: full_scan
@@ -286,7 +288,10 @@ set local enable_seqscan to on
 
 -- name: shared_that_look_up
 -- Which rows that belong to no order refer to these looked-up rows.
-select source, key from source_row where refs && %(hashes)b::bigint[] and root is null
+select distinct r.source, r.key
+from unnest(%(hashes)b::bigint[]) as h (hash)
+cross join lateral (select x.source, x.key, x.root from source_row x where x.refs @> array[h.hash] offset 0) r
+where r.root is null
 
 -- name: mark_orders_that_look_up
 -- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
@@ -294,8 +299,10 @@ select source, key from source_row where refs && %(hashes)b::bigint[] and root i
 with t as (select clock_timestamp() as now),
 e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
 found as (
-    select distinct root from source_row
-    where refs && %(hashes)b::bigint[] and root is not null and root <> all(%(touched)b::text[])
+    select distinct r.root
+    from unnest(%(hashes)b::bigint[]) as h (hash)
+    cross join lateral (select x.root from source_row x where x.refs @> array[h.hash] offset 0) r
+    where r.root is not null and r.root <> all(%(touched)b::text[])
 ),
 size as (select count(*) > %(mass)s as is_mass from found)
 insert into order_sync as o

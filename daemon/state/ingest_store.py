@@ -18,7 +18,7 @@ import psycopg
 
 from daemon.errors import PositionsMoved, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
-from daemon.ingest.fold import StagedRow, place, row_hash
+from daemon.ingest.fold import StagedRow, placer, row_hash
 from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
 from daemon.state import era as eras
@@ -91,6 +91,10 @@ class FoldResult:
     stale: Counter[tuple[int, str]] = field(default_factory=Counter)
     orders: int = 0
 
+
+# Members of an enumeration are slow to reach, and these are asked for with every row.
+_LIVE, _BACKFILL = Lane.LIVE, Lane.BACKFILL
+_GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
 
 Attempt: TypeAlias = (
     "Callable[[list[tuple[int, int, Message]]], tuple[list[list[StagedRow]], list[int], dict[int, Reject]]]"
@@ -172,14 +176,15 @@ class _Touched(dict[str, _Touch]):
         if (touch := self.get(root)) is None:
             self[root] = _Touch(lane, committed_ms)
             return
-        touch.lane = min(touch.lane, lane)
-        if committed_ms is not None:
-            touch.committed_ms = committed_ms if touch.committed_ms is None else min(touch.committed_ms, committed_ms)
+        if lane is _LIVE:
+            touch.lane = lane
+        if committed_ms is not None and (touch.committed_ms is None or committed_ms < touch.committed_ms):
+            touch.committed_ms = committed_ms
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return orjson.Fragment(format(value, "f").encode())
+        return orjson.Fragment(str(value))
     raise TypeError(f"no column holds a {type(value).__name__}")
 
 
@@ -452,17 +457,13 @@ class PostgresIngestStore:
         Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
         """
         assert self._structure is not None  # noqa: S101 - opened before
-        declared, touched = self._structure.sources[source], _Touched()
+        place, touched = placer(self._structure, self._structure.sources[source]), _Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
             cursor.execute(_SQL["rows_to_relink"], {"source": self._sources[source], "after": after, "limit": limit})
             page = cursor.fetchall()
-            placed = [
-                (key, *place(self._structure, declared, key, exact_json(columns)))
-                for key, columns, deleted in page
-                if not deleted
-            ]
+            placed = [(key, *place(key, exact_json(columns))) for key, columns, deleted in page if not deleted]
             cursor.execute(
                 _SQL["relink_rows"],
                 {
@@ -567,22 +568,26 @@ class PostgresIngestStore:
         replay: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
-        ordered = sorted(rows, key=lambda row: (self._sources[row.source], row.key))
+        numbers = self._sources
+        staged = {(numbers[row.source], row.key): row for row in rows}
+        order = sorted(staged)
+        ordered = [staged[name] for name in order]
         hanging = [(row.source, row.key) for row in ordered if row.source in self._shared_above]
         before = self._shared_parents(cursor, hanging)
-        cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered), "late": late})
-        staged = {(row.source, row.key): row for row in ordered}
-        applied = []
-        for number, key, root, _parent, moved_from, has_changed in cursor.fetchall():
-            name = (self._names[number], key)
-            row = staged.pop(name)
+        cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered, order), "late": late})
+        applied, folded = [], result.folded
+        for number, key, root, moved_from, has_changed in cursor.fetchall():
+            row = staged.pop((number, key))
             applied.append(row)
-            result.folded.update((row.mark.origin, op) for op in row.ops)
+            origin = row.mark.origin
+            for op in row.ops:
+                folded[origin, op] += 1
             if has_changed or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
-                changed[name] = row
-                lane = Lane.BACKFILL if row.backfill else Lane.LIVE
+                changed[row.source, key] = row
+                lane = _BACKFILL if row.backfill else _LIVE
                 touched.add(root, lane, row.first_commit_ms)
-                touched.add(moved_from, lane, row.first_commit_ms)
+                if moved_from is not None:
+                    touched.add(moved_from, lane, row.first_commit_ms)
         for row in staged.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
         # A shared row that other shared rows gain or lose counts as changed itself.
@@ -613,23 +618,25 @@ class PostgresIngestStore:
             ]
         return found
 
-    def _arrays(self, rows: Sequence[StagedRow]) -> dict[str, list[Any]]:
+    def _arrays(self, rows: Sequence[StagedRow], names: Sequence[tuple[int, str]]) -> dict[str, Any]:
+        """Rows as columns. What is null in all of them is an empty array, which `unnest` fills up."""
+        marks = [row.mark for row in rows]
         return {
-            "source": [self._sources[row.source] for row in rows],
-            "key": [row.key for row in rows],
-            "root": [row.root for row in rows],
-            "parent": [row.parent for row in rows],
-            "refs": [_array(row.refs) if row.refs else None for row in rows],
-            "deleted": [row.kind in (Kind.DELETE, Kind.TOMBSTONE) for row in rows],
-            "lineage": [self._lineages.get(row.mark.lineage or "") for row in rows],
-            "origin": [row.mark.origin for row in rows],
-            "offset": [row.mark.offset for row in rows],
-            "position": [None if row.mark.position is None else _array(row.mark.position) for row in rows],
-            "committed": [row.mark.committed_ms for row in rows],
-            "first_seen": [row.first_seen_ms for row in rows],
-            "unknown": [_unknown(row) for row in rows],
-            "kin": [row.new_key or (row.old_key if row.unknown else None) for row in rows],
-            "columns": [columns_json(row.columns) for row in rows],
+            "source": _array([number for number, _ in names]),
+            "key": [key for _, key in names],
+            "root": _texts([row.root for row in rows]),
+            "parent": _texts([row.parent for row in rows]),
+            "refs": _SEPARATOR.join([_array(row.refs) if row.refs else "" for row in rows]),
+            "deleted": _numbers([True if row.kind in _GONE else None for row in rows]),
+            "lineage": _numbers([self._lineages.get(mark.lineage or "") for mark in marks]),
+            "origin": _array([mark.origin for mark in marks]),
+            "offset": _array([mark.offset for mark in marks]),
+            "position": _SEPARATOR.join(["" if mark.position is None else _array(mark.position) for mark in marks]),
+            "committed": _numbers([mark.committed_ms for mark in marks]),
+            "first_seen": _numbers([row.first_seen_ms for row in rows]),
+            "unknown": _texts([_unknown(row) for row in rows]),
+            "kin": _texts([row.new_key or (row.old_key if row.unknown else None) for row in rows]),
+            "columns": _SEPARATOR.join([columns_json(row.columns) for row in rows]),
         }
 
     def _carry_over(
@@ -837,6 +844,21 @@ def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
     for (origin, _), count in counts.items():
         sums[origin] += count
     return sums
+
+
+# psycopg takes one element of a list after the other, in Python. Numbers go as one array literal instead, and texts
+# that can hold no control characters, as JSON has none, in one text.
+_SEPARATOR = "\x1e"
+
+
+def _texts(values: list[str | None]) -> list[str | None]:
+    return values if values.count(None) < len(values) else []
+
+
+def _numbers(values: Sequence[int | None]) -> str:
+    if None not in values:
+        return _array(values)  # type: ignore[arg-type] # just asked
+    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
 
 
 def _array(numbers: Sequence[int]) -> str:

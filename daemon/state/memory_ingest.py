@@ -208,9 +208,11 @@ class MemoryIngestStore:
         stored = self.rows.get(name)
         generation = self.generations.get(row.source, 0)
         if stored is not None and stored.generation == generation and _contains(stored, row):
-            result.stale.update((row.mark.origin, op) for op in row.ops)
+            for op in row.ops:
+                result.stale[row.mark.origin, op] += 1
             return False
-        result.folded.update((row.mark.origin, op) for op in row.ops)
+        for op in row.ops:
+            result.folded[row.mark.origin, op] += 1
         new = _folded(row, stored, generation)
         self.rows.put(name, new)
         same = stored is not None and (stored.columns, stored.unknown, stored.deleted, stored.root, stored.parent) == (

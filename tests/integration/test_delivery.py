@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ import pytest
 from delivery_rig import Driven, Rig, mapping_at
 from fixtures.sandbox import RunningSandbox
 
+from daemon.delivery.assembly import Assembly
+from daemon.delivery.judge import Rules
 from daemon.errors import DestinationError
+from daemon.mapping.rows import StoredRow
+from daemon.state.database import async_pool
+from daemon.state.delivery_store import PostgresDeliveryStore
 
 pytestmark = pytest.mark.postgres
 
@@ -47,6 +52,32 @@ def test_due_orders_arrive_and_are_settled(rig: Rig, sandbox: RunningSandbox) ->
     assert set(sandbox.admin.orders()) == {f"A-{number}" for number in range(5)}
     assert sandbox.admin.stats()["posts"] == 1
     assert sandbox.admin.orders()["A-0"]["customer_name"] == "Ada"
+
+
+class SlowStore(PostgresDeliveryStore):
+    """Reading rows takes ten seconds, by the clock that it holds."""
+
+    now = 0.0
+
+    async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
+        self.now += 10
+        return await super().rows_of(roots)
+
+
+def test_what_took_long_to_gather_is_fresh_once_it_is_there(rig: Rig) -> None:
+    """Else a machine too slow to assemble a fetch in `STALE_SECS` would assemble it again for ever and send nothing."""
+
+    async def scenario() -> None:
+        async with async_pool(rig.postgres) as pool:
+            store = SlowStore(pool, rig.postgres)
+            destination = await store.register("d", rig.url, rig.client_id)
+            rig.shop.order("1")
+            due = await store.due(destination, 0, 10, ())
+            assembly = Assembly(store, rig.mapping, "d", destination, Rules("Cancelled", "keep", "keep", 60.0, 0.0))
+            gathered = await assembly.gather(due, lambda: store.now)
+            assert [item.at for item in gathered.items] == [10.0]
+
+    run(scenario())
 
 
 def test_unchanged_order_costs_no_request(rig: Rig, sandbox: RunningSandbox) -> None:

@@ -6,7 +6,7 @@ import pytest
 from ingest_store_suite import STRUCTURE
 
 from daemon.ingest.batch import DecodedBatch, PartitionState
-from daemon.ingest.change import Message, RejectReason
+from daemon.ingest.change import Kind, Message, RejectReason
 from daemon.ingest.debezium import Decoder
 from daemon.state.ingest_store import Position, TopicPartition
 
@@ -71,3 +71,36 @@ def test_a_poisonous_message_is_a_reject_without_key(states: dict[tuple[str, int
     [(_, reject)] = batch.rejects
     assert (reject.reason, reject.detail, reject.key, reject.source) == (RejectReason.BAD_VALUE, "why", None, "orders")
     assert not batch.changes
+
+
+def test_a_batch_that_is_decoded_ahead_begins_where_the_one_before_will_end(
+    states: dict[tuple[str, int], PartitionState],
+) -> None:
+    """Its position, and the delete that came last, of partitions that were in it; the others stand where they stood."""
+    decoder = Decoder(STRUCTURE)
+    first = DecodedBatch(decoder, states)
+    first.add(message("t.orders", 0, DELETE))
+    moves = first.moves({})
+    second = DecodedBatch(decoder, states, first)
+    second.add(message("t.orders", 0, DELETE))  # below the position of the first: counts nowhere
+    second.add(message("t.orders", 1, None))
+    second.add(message("t.lines", 4))
+    ahead = second.moves({})
+    assert [(m.expected, m.next, m.skipped, m.rejected) for m in ahead] == [(-1, 5, 0, 1), (1, 2, 1, 0)]
+    assert [(change.source, change.kind) for _, change in second.changes] == [("lines", Kind.UNKNOWN)]  # its reject's
+    first.commit(moves)
+    second.commit(ahead)
+    assert [state.position.next_offset for state in states.values()] == [2, 5]
+
+
+def test_a_batch_leaves_partitions_alone_that_went_while_it_was_under_way(
+    states: dict[tuple[str, int], PartitionState],
+) -> None:
+    """Whoever has them now reads their positions from the state."""
+    batch = DecodedBatch(Decoder(STRUCTURE), states)
+    batch.add(message("t.orders", 0))
+    batch.add(message("t.lines", 0))
+    moves = batch.moves({})
+    del states["t.orders", 0]
+    batch.commit(moves)
+    assert [(name, state.position.next_offset) for name, state in states.items()] == [(("t.lines", 0), 1)]

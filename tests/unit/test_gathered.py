@@ -40,6 +40,21 @@ def test_when_it_is_time_to_fold(brought: Poll, now: float, full: bool) -> None:
     assert gathered.full(LIMITS, now) is full
 
 
+@pytest.mark.parametrize(
+    ("brought", "full"),
+    [
+        pytest.param(poll(message("a", 0), ends={("a", 0): 1}), False, id="old-and-nothing-more-to-come"),
+        pytest.param(poll(*(message("a", n) for n in range(5))), True, id="enough-messages"),
+        pytest.param(poll(message("a", 0, 1000)), True, id="enough-bytes"),
+    ],
+)
+def test_beside_a_fold_only_as_much_is_gathered_as_one_may_hold(brought: Poll, full: bool) -> None:
+    """Little that waits goes on waiting: the loop must not stand still for it."""
+    gathered = Gathered()
+    gathered.take(brought, 0.0)
+    assert gathered.full(LIMITS, 9.0, busy=True) is full
+
+
 def test_what_cannot_be_folded_is_halved_down_to_one_message() -> None:
     """Ends wait for the last part; a lone message becomes a reject once, then the failure is no message's."""
     gathered = Gathered()
@@ -77,3 +92,34 @@ def test_a_forgotten_topic_leaves_the_others_whole() -> None:
 def test_headers_count_as_bytes() -> None:
     """A batch is bounded by all that is held of it."""
     assert message_size(Message("a", 0, 0, None, b"key", b"value", [("name", b"v"), ("null", None)])) == 3 + 5 + 5 + 4
+
+
+def test_what_a_fold_is_under_way_with_comes_back_if_it_fails() -> None:
+    """New messages gather behind it; if it failed, the same messages are the next part, and ends belong to the last."""
+    gathered = Gathered()
+    gathered.take(poll(message("a", 0), message("a", 1), ends={("a", 0): 2}), 0.0)
+    gathered.begun(2)
+    assert (bool(gathered), gathered.waiting, gathered.full(LIMITS, 9.0)) == (True, False, False)
+    gathered.take(poll(*(message("a", n) for n in range(2, 5)), ends={("a", 0): 5, ("b", 0): 1}), 1.0)
+    assert [m.offset for m in gathered.next_part()[0]] == [2, 3, 4]
+    gathered.failed()
+    assert gathered.full(LIMITS, 1.0)
+    part, ends = gathered.next_part()
+    assert ([m.offset for m in part], ends, gathered.size) == ([0, 1], {}, 50)
+    gathered.begun(2)
+    gathered.folded(2)
+    assert [m.offset for m in gathered.next_part()[0]] == [2, 3, 4]
+    assert gathered.next_part()[1] == {("a", 0): 5, ("b", 0): 1}
+    gathered.begun(3)
+    gathered.folded(3)
+    assert not gathered
+
+
+def test_an_end_alone_that_a_fold_is_under_way_with_is_not_done_yet() -> None:
+    """It counts as gathered until the fold has ended, and again if that failed."""
+    gathered = Gathered()
+    gathered.take(poll(ends={("a", 0): 7}), 0.0)
+    gathered.begun(0)
+    assert (bool(gathered), gathered.waiting) == (True, False)
+    gathered.failed()
+    assert gathered.next_part() == ([], {("a", 0): 7})

@@ -1,0 +1,126 @@
+"""A batch is polled, decoded and staged while the transaction of the one before runs; that changes nothing else."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from fixtures.postgres import Database
+from ingest_rig import QUIET, TIMEOUT, Line, accounted, complete, prepared, rows, steps_back
+
+from daemon.errors import PositionsMoved, StateContended, StateRefused, StateUnavailable
+from daemon.state.ingest_store import Batch, FoldResult, PostgresIngestStore
+
+pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
+
+
+@pytest.fixture
+def state(database: Database) -> Iterator[psycopg.Connection]:
+    """A connection into the state."""
+    with closing(database.connect()) as connection:
+        yield prepared(connection)
+
+
+@pytest.fixture
+def line(database: Database, broker: Any, topics: Callable[..., str]) -> Line:
+    """Topics `orders` and `customers` of two partitions each on the light broker."""
+    return Line(broker.bootstrap, database, {name: topics(name, partitions=2) for name in ("orders", "customers")})
+
+
+class Slow(PostgresIngestStore):
+    """Begins every fold at once and ends it once it may."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def fold(self, batch: Batch) -> FoldResult:
+        self.begun.set()
+        assert self.may_end.wait(TIMEOUT)
+        return super().fold(batch)
+
+
+class Stormy(PostgresIngestStore):
+    """Fails every other fold: before it did anything, or after all was committed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._lots = random.Random(7)
+        self.failed: list[str] = []
+
+    def fold(self, batch: Batch) -> FoldResult:
+        kinds: list[type[Exception]] = [StateUnavailable, StateContended, PositionsMoved]
+        if sum(map(len, batch.rounds)) > 1:  # a lone message would be a reject
+            kinds.append(StateRefused)
+        error = self._lots.choice(kinds)("the storm")
+        when = self._lots.choice(("before", "after", "never", "never"))
+        if when == "before":
+            self._fail(error, when)
+        result = super().fold(batch)
+        if when == "after" and not isinstance(error, StateRefused):
+            self._fail(error, when)
+        return result
+
+    def _fail(self, error: Exception, when: str) -> None:
+        self.failed.append(f"{type(error).__name__} {when}")
+        raise error
+
+
+def test_the_loop_goes_on_beside_a_slow_transaction(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """What comes meanwhile is fetched and shown as lag, and folded behind what came before."""
+    line.send("orders", 5)
+    with line.running(store=Slow) as running:
+        store = running.store
+        assert isinstance(store, Slow)
+        assert store.begun.wait(TIMEOUT)
+        line.send("orders", 7)
+        eventually(lambda: running.gauge("consumer_lag_messages") == 12, timeout=TIMEOUT, what="the lag of all twelve")
+        assert accounted(state) == 0
+        assert not running.loop.caught_up.is_set()
+        store.may_end.set()
+        eventually(lambda: complete(state, line), timeout=TIMEOUT, what="all twelve")
+        eventually(lambda: running.gauge("consumer_lag_messages") == 0, timeout=TIMEOUT, what="no lag")
+    assert not steps_back(state)
+
+
+def test_whatever_becomes_of_a_transaction_nothing_is_lost_doubled_or_moved_back(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """Tiny batches, each prepared before it is known how the one before ends; half of the transactions fail, some of
+    them after they were committed.
+    """
+    for number in range(60):
+        line.send("orders", 3, partition=number % 2)
+        line.send("customers", 2, partition=number % 2)
+    limits = {"batch_max_messages": 4, "batch_max_wait_ms": 5}
+    with line.running(store=Stormy, kafka=limits, ingest={"retry_initial_ms": 1, "retry_max_secs": 0.01}) as running:
+        eventually(lambda: complete(state, line), timeout=3 * TIMEOUT, what="all of them")
+        store = running.store
+    assert isinstance(store, Stormy)
+    assert len(set(store.failed)) == 7
+    assert not steps_back(state)
+    assert state.execute("select count(*) from rejected_message").fetchone() == (0,)
+    assert len(rows(state, "orders")) == 180
+
+
+def test_rejects_of_a_batch_that_is_under_way_count_against_the_budget_of_the_next(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """Never more than the budget is kept, in however many batches they come."""
+    producer = Producer({"bootstrap.servers": line.bootstrap}, logger=QUIET)
+    for _ in range(40):
+        producer.produce(line.names["orders"], b"junk", b"key", partition=0)
+    assert producer.flush(TIMEOUT) == 0
+    with line.running(kafka={"batch_max_messages": 3}, ingest={"reject_budget": 10}) as running:
+        eventually(lambda: line.names["orders"] in running.loop.halted, timeout=TIMEOUT, what="the halt")
+    kept = state.execute("select count(*)::int from rejected_message").fetchone()
+    assert kept is not None
+    assert 3 <= kept[0] <= 10
