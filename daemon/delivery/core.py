@@ -4,12 +4,13 @@ Pure: the loop carries the actions out and tells what came of them. Time is mono
 core asks for at most one thing that takes the loop's time (a Fetch or a Send), so the loop ticks until nothing comes.
 
 Order of what may be sent: what a 400 left over; a batch under suspicion (one at a time); then the lanes, live first,
-but the backfill where it has had less than its share. A halted destination, and one whose vendor seems down, get one
+but the backfill where it has had less than its share of bytes or of requests. A halted destination, and one whose vendor seems down, get one
 small probe at a time, of other orders than the suspected ones where there are any.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -247,20 +248,24 @@ def _fetch_group(state: State, group: Group) -> Step:
 
 
 def _lanes(state: State, now: float) -> list[Lane]:
-    """The lanes in the order of their turn. The backfill never holds the last free request slot.
+    """The lanes in the order of their turn.
+
+    Neither lane holds the last request slot while the other waits for it: the backfill leaves it free, and live, which
+    goes first, goes second there. However slow answers are, a trickle of fresh changes then does not starve the
+    backfill of requests, nor do fresh ones wait for more than the end of one.
 
     A document that waited a window for room and is above its lane's share has both lanes wait: else it waits for ever.
     """
     for lane, share in ((Lane.LIVE, state.policy.shares.live), (Lane.BACKFILL, state.policy.shares.backfill)):
         if _overdue(state, lane, now) and state.no_room[lane].size > share * state.policy.settings.budget_bytes:
             return [lane]
-    slots = state.policy.settings.requests_in_flight
-    taken = sum(1 for flight in state.in_flight if flight.lane is Lane.BACKFILL)
-    if slots > 1 and taken >= slots - 1:
+    others = state.policy.settings.requests_in_flight - 1
+    taken = Counter(flight.lane for flight in state.in_flight)
+    if 0 < others <= taken[Lane.BACKFILL]:
         return [Lane.LIVE]
     share = state.policy.settings.backfill_min_share * state.ledger.used(now)
     may_wait = state.backfill_waits or state.look_at[Lane.BACKFILL] <= now
-    if may_wait and state.ledger.used(now, Lane.BACKFILL) < share:
+    if may_wait and (state.ledger.used(now, Lane.BACKFILL) < share or 0 < others <= taken[Lane.LIVE]):
         return [Lane.BACKFILL, Lane.LIVE]
     return [Lane.LIVE, Lane.BACKFILL]
 

@@ -176,6 +176,19 @@ def test_backfill_alone_uses_what_latency_allows() -> None:
     assert sum(arrival.size for arrival in bench.arrivals) >= 0.9 * possible
 
 
+def test_backfill_beside_a_trickle_of_live_orders_uses_what_latency_allows() -> None:
+    """Fresh orders that keep requests under way all the time take bytes from live's share, not turns from the backfill."""
+    bench = Bench(chosen(budget_bytes=150_000, max_request_bytes=25_000), accepting, lambda: (0.25, 0.25))
+    bench.add(6_000, Lane.BACKFILL, size=200, prefix="b")
+    for number in range(5 * 600):
+        bench.add(1, Lane.LIVE, size=200, prefix="l", due_at=number / 5)
+    bench.run(600)
+    sent = sum(one.size for one in bench.arrivals if one.lane is Lane.BACKFILL)
+    assert sent >= 0.97 * 75_000 * 600 / 60.5
+    live = [order for order in bench.orders.values() if order.lane is Lane.LIVE and order.due_at < 595]
+    assert all(order.accepted_at is not None and order.accepted_at - order.due_at < 1.2 for order in live)
+
+
 def poisoned(bad: str) -> object:
     """A vendor that answers 500 to everything that holds one order."""
 
