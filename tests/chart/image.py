@@ -61,6 +61,14 @@ def _ignored(name: str, rules: list[str]) -> bool:
     return ignored
 
 
+def of_root(name: str) -> str:
+    """A program that only root has use for. Raises UnavailableError."""
+    program = shutil.which(name, path="/usr/sbin:/usr/bin")
+    if program is None or os.geteuid() != 0:
+        raise UnavailableError(f"{name} is not installed, or this is not root")
+    return program
+
+
 @dataclass
 class Stage:
     """A root file system and what its configuration is so far."""
@@ -76,7 +84,7 @@ class Stage:
     def run(self, *command: str, user: str | None = None, **given: str) -> subprocess.CompletedProcess[str]:
         """A command in the root, as the stage's user."""
         return subprocess.run(
-            ["chroot", f"--userspec={user or self.user}", str(self.root), *command],
+            [of_root("chroot"), f"--userspec={user or self.user}", str(self.root), *command],
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", **self.environment, **given},
             capture_output=True,
             text=True,
@@ -102,7 +110,8 @@ class Replay:
             if word == "FROM":
                 name = rest.partition(" AS ")[2] or "final"
                 stage = self.stages[name] = Stage(self.directory / name)
-                shutil.copytree(self._base, stage.root, symlinks=True)
+                # Owners and devices too: a copy of what is in /dev/zero would never end.
+                subprocess.run(["cp", "--archive", self._base, stage.root], check=True)
                 self._from_host(stage.root)
             elif word == "ARG":
                 name, _, default = rest.partition("=")
@@ -114,9 +123,7 @@ class Replay:
         return stage
 
     def _debootstrap(self) -> None:
-        program = shutil.which("debootstrap", path="/usr/sbin:/usr/bin")
-        if program is None or os.geteuid() != 0:
-            raise UnavailableError("debootstrap is not installed, or this is not root")
+        program = of_root("debootstrap")
         if self._base.exists():
             return
         fresh = self.directory / "base"

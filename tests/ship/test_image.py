@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chart.image import DOCKERFILE, ROOT, Replay, Stage, in_context, steps
+from chart.image import DOCKERFILE, ROOT, Replay, Stage, in_context, of_root, steps
 from chart.tools import UnavailableError
 
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_sigterm_ends_it_as_process_one(image: Stage) -> None:
     """Process 1 of a namespace ignores what it has no handler for. It waited for Postgres, and ends in good order."""
     home = image.root / "etc/order-sync"
     (home / "run.yaml").write_text(RUN)
-    chroot = ["chroot", "--userspec=10001:10001", str(image.root), *image.entrypoint]
+    chroot = [of_root("chroot"), "--userspec=10001:10001", str(image.root), *image.entrypoint]
     parent = subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", *chroot, "--config", "/etc/order-sync/run.yaml", *image.command],
         env={**image.environment, "ORDER_SYNC_API_KEY": "k"},
@@ -188,7 +188,7 @@ def test_sigterm_ends_it_as_process_one(image: Stage) -> None:
             said.append(line)
             if '"waiting for the state"' in line:
                 break
-        assert said, "it said nothing"
+        assert '"waiting for the state"' in said[-1], said
         [child] = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
         parent.communicate(timeout=30)
