@@ -62,8 +62,8 @@ COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3
 generate: setup ## Make what is generated in helm/: schema, pages, dashboards
 	PYTHONPATH=tests $(BIN)/python -m chart
 
-chart: setup ## The chart with the real Helm, which is built from Go modules on first use
-	PYTHONPATH=tests nice $(BIN)/python -m chart.tools
+chart: setup ## The chart with the real Helm, which is built from Go modules on first use (APISERVER=1: Kubernetes' too)
+	PYTHONPATH=tests nice $(BIN)/python -m chart.tools helm $(if $(APISERVER),etcd kube-apiserver)
 	$(BIN)/python -m pytest tests/ship -rs
 
 image: setup ## The Dockerfile linted, and its steps replayed in clean roots (root and Debian's debootstrap)
