@@ -177,7 +177,7 @@ def test_backfill_alone_uses_what_latency_allows() -> None:
 
 
 def test_backfill_beside_a_trickle_of_live_orders_uses_what_latency_allows() -> None:
-    """Fresh orders that keep requests under way all the time take bytes from live's share, not turns from the backfill."""
+    """Fresh orders that keep requests under way all the time take of live's bytes, not the turns of the backfill."""
     bench = Bench(chosen(budget_bytes=150_000, max_request_bytes=25_000), accepting, lambda: (0.25, 0.25))
     bench.add(6_000, Lane.BACKFILL, size=200, prefix="b")
     for number in range(5 * 600):
