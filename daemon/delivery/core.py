@@ -3,9 +3,9 @@
 Pure: the loop carries the actions out and tells what came of them. Time is monotonic seconds. Handed one Tick, the
 core asks for at most one thing that takes the loop's time (a Fetch or a Send), so the loop ticks until nothing comes.
 
-Order of what may be sent: what a 400 left over; a batch under suspicion (one at a time); then the lanes, live first, but
-the backfill where it has had less than its share of bytes or of requests. A halted destination, and one whose vendor
-seems down, get one small probe at a time, of other orders than the suspected ones where there are any.
+Order of what may be sent: what a 400 left over; a batch under suspicion (one at a time); then the lanes, live first,
+but the backfill where it has had less than its share of bytes or of requests. A halted destination, and one whose
+vendor seems down, get one small probe at a time, of other orders than the suspected ones where there are any.
 """
 
 from __future__ import annotations
