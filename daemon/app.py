@@ -104,7 +104,7 @@ def _prepared(parts: Parts) -> bool:
 
 
 def _relink(parts: Parts) -> None:
-    store = PostgresIngestStore.under(parts.settings, parts.mapping.version)
+    store = PostgresIngestStore.under(parts.settings, parts.mapping)
     try:
         store.open(parts.mapping.structure, list(parts.settings.destinations))
         relink(store, parts.settings.postgres, parts.mapping.structure, parts.stop.is_set)
@@ -157,7 +157,7 @@ def _ingest(parts: Parts) -> IngestLoop:
     return IngestLoop(
         settings,
         parts.mapping.structure,
-        PostgresIngestStore.under(settings, parts.mapping.version),
+        PostgresIngestStore.under(settings, parts.mapping),
         KafkaSource(settings.kafka, parts.mapping.structure.by_topic()),
         parts.metrics,
         parts.health.loop("ingest"),

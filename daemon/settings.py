@@ -196,6 +196,7 @@ class Ingest(Section):
     retry_max_secs: Seconds = 30.0
     gate_lag_secs: Seconds = 30.0  # a partition behind for longer holds delivery until it has caught up
     gate_max_secs: Seconds = 3600.0
+    erase_key_env: Variable | None = None  # of the key by which erased customers are known again: `order-sync erase`
 
     @model_validator(mode="after")
     def _order(self) -> Ingest:
@@ -403,6 +404,8 @@ class Settings(Section):
             yield f"kafka.schema_registry_secret_properties.{name}", Secret(variable)
         if self.postgres.password_env:
             yield "postgres.password_env", Secret(self.postgres.password_env)
+        if self.ingest.erase_key_env:
+            yield "ingest.erase_key_env", Secret(self.ingest.erase_key_env)
         for name, destination in self.destinations.items():
             yield f"destinations.{name}.api_key_env", Secret(destination.api_key_env)
         if self.uat.api_key_env:

@@ -13,10 +13,10 @@ from daemon.cli import probes
 from daemon.cli.check_kafka import kafka_findings
 from daemon.cli.context import ConfigOption, JsonOption, config_path, mapping_from
 from daemon.cli.finding import Finding, Level, ok, said, wrong
-from daemon.cli.mask import is_personal
 from daemon.cli.output import print_json, print_line
 from daemon.errors import MappingError, SchemaError, SettingsError, StateUnavailable
 from daemon.mapping.model import Mapping, check_columns
+from daemon.mapping.personal import is_personal
 from daemon.settings import Settings
 from daemon.settings_file import load_settings
 from daemon.state import reads

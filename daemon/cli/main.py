@@ -18,6 +18,7 @@ from daemon import __version__
 from daemon.cli import (
     check,
     connector,
+    erase,
     look,
     mend,
     plan,
@@ -95,6 +96,7 @@ PANELS = {
     "position": MEND,
     "rebuild": MEND,
     "ghosts": MEND,
+    "erase": MEND,
     "uat": TRY,
     "sandbox": TRY,
     "demo": TRY,
@@ -117,6 +119,7 @@ for command in (
     steer.resume,
     steer.backfill,
     rebuild.rebuild,
+    erase.erase,
 ):
     app.command(command.__name__, rich_help_panel=PANELS[command.__name__])(command)
 app.add_typer(steer.guard, name="guard", rich_help_panel=STEER)

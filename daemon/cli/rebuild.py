@@ -204,7 +204,7 @@ def sweep_ghosts(
         )
     if rows and not yes:
         typer.confirm(f"delete {rows} rows in {orders} orders. Go on?", abort=True)
-    store = PostgresIngestStore.under(settings, mapping.version)
+    store = PostgresIngestStore.under(settings, mapping)
     try:
         store.open(mapping.structure, list(settings.destinations))
         gone, due = state.sweep(store, settings.postgres, named, who())

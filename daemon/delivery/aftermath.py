@@ -89,7 +89,7 @@ def settled(
     digest = {Fate.ACCEPTED: item.document.digest, Fate.NOT_SENT: item.due.digest}.get(fate)
     attempted = True if doubt else item.due.ever_attempted
     zeroed = item.document.zero if doubt else item.due.zeroed
-    return Settled(item.key, fate, digest, attempted, item.void, hold, reason, detail, zeroed)
+    return Settled(item.key, fate, digest, attempted, item.void, hold, reason, detail, zeroed, item.clears)
 
 
 def _succeeded(state: State, now: float) -> State:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from daemon.delivery.destination import Item, OrderFault
 from daemon.delivery.judge import Fault, Next, Post, Rules, Void, judge, posted, settled
 from daemon.document.assemble import Assembler
-from daemon.document.order import void_document
-from daemon.document.outcome import Ineligible, Outcome, Ready
+from daemon.document.order import read_document, void_document
+from daemon.document.outcome import Document, Ineligible, Outcome, Ready
 from daemon.mapping.model import Mapping
 from daemon.mapping.rows import StoredRow, Wanted
 from daemon.state.delivery_records import DeliveryState, DueOrder, Hold, Holder, Judgement
@@ -57,8 +57,12 @@ class Assembly:
             chunk = due[start : start + CHUNK_ORDERS]
             rows = await self._rows(chunk)
             outcomes = await asyncio.to_thread(self._assemble, chunk, rows)
+            clearing = await self._last_of_erased(chunk)
             voids: list[tuple[DueOrder, Void]] = []
             for order, outcome in zip(chunk, outcomes, strict=True):
+                if order.key in clearing:
+                    _sort(gathered, posts, order, posted(order, clearing[order.key], void=order.voided))
+                    continue
                 verdict = judge(order, outcome, self._rules)
                 if isinstance(verdict, Void):
                     voids.append((order, verdict))
@@ -72,6 +76,15 @@ class Assembly:
                 _sort(gathered, posts, order, verdict)
         await self._claim_ids(gathered, posts, clock)
         return gathered
+
+    async def _last_of_erased(self, chunk: Sequence[DueOrder]) -> dict[str, Document]:
+        """Of orders that the API is to lose something of: the last document, which says nothing of it any more.
+
+        It goes first, whatever the order comes to now; then the PATCH; then the order is judged as any other.
+        """
+        keys = [order.key for order in chunk if order.clear]
+        last = await self._store.last_documents(self._destination, keys) if keys else {}
+        return {key: read_document(body) for key, body in last.items()}
 
     async def _rows(self, chunk: Sequence[DueOrder]) -> dict[str, list[StoredRow]]:
         """Of each order all rows, also those that it looks up."""
@@ -141,7 +154,7 @@ class Assembly:
         claimed = {vendor_id: holder.key for vendor_id, holder in holders.items()}
         owners, at = set(claimed.values()), clock()
         for order, post in sorted(posts, key=lambda one: one[0].key not in owners):
-            item = Item(order, post.document, at, post.void)
+            item = Item(order, post.document, at, post.void, clears=post.clears)
             holder = holders.get(post.document.order_id)
             if claimed.setdefault(post.document.order_id, order.key) == order.key:
                 gathered.items.append(item)

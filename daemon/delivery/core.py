@@ -305,6 +305,7 @@ def _pack(
     state: State, items: tuple[Item, ...], lane: Lane, now: float, limit: int
 ) -> tuple[tuple[Item, ...], Item | None]:
     """The first orders that fit one request, none of them in flight in another; one that is to go alone goes alone.
+    Those that clear something go with no others.
 
     With the order that was passed because there is no room for it now: the one known to wait, else the first.
     """
@@ -319,7 +320,7 @@ def _pack(
     for item in items:
         if len(batch) >= limit:
             break
-        if item.key in keys or item.order_id in ids:
+        if item.key in keys or item.order_id in ids or (batch and item.clears is not batch[0].clears):
             continue
         size = len(item.document.body) + 1
         if size + 1 > room:

@@ -71,6 +71,7 @@ class Item:
     at: float
     void: bool = False
     take_over: str | None = None
+    clears: bool = False  # a PATCH, which says nothing but what the API is to lose of the order
 
     @property
     def key(self) -> str:
@@ -345,7 +346,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write the request's row and POST these."""
+    """Write the request's row and POST these, or PATCH them where they clear something; never some of each."""
 
     number: int
     lane: Lane

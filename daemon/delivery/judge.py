@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
+from daemon.document.order import clearing_document
 from daemon.document.outcome import Deleted, Document, Ineligible, Invalid, Outcome, Ready, Voided, Waiting
 from daemon.mapping.model import Mapping, OnGone
 from daemon.settings import Delivery
@@ -42,10 +43,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Send this document. `void`: it zeroes an order that is gone."""
+    """Send this document. `void`: it zeroes an order that is gone. `clears`: it is a PATCH, and no document."""
 
     document: Document
     void: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def judge(order: DueOrder, outcome: Outcome, rules: Rules) -> Next:
 
 
 def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
-    """Send the document, unless it is what the API has."""
+    """Send the document; where it is what the API has, the PATCH that is asked for, or nothing."""
     if len(document.order_id.encode()) > MAX_ID_BYTES:
         return Fault(
             "invalid", f"order_id: is longer than {MAX_ID_BYTES} bytes; map a column that identifies the order"
@@ -112,6 +114,8 @@ def posted(order: DueOrder, document: Document, *, void: bool = False) -> Next:
             "vendor_id_changed", "the order's id at the API changed after it was sent; it must stay what it was"
         )
     if order.digest is not None and order.digest == document.digest:
+        if order.clear:
+            return Post(clearing_document(document, order.clear), void, clears=True)
         return replace(settled(order, Hold.VOID if void else None), zero=document.zero)
     return Post(document, void)
 

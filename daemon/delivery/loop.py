@@ -549,6 +549,7 @@ def _outgoing(item: Item) -> Outgoing:
         document.placed_at,
         document.zero,
         item.zeroes,
+        item.clears,
     )
 
 

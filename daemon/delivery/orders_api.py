@@ -1,4 +1,4 @@
-"""POST /v2/orders over HTTP: one call, one Answer, and never a doubt about whether a byte of it was written.
+"""POST and PATCH /v2/orders over HTTP: one call, one Answer, and never a doubt about whether a byte of it was written.
 
 The call has one deadline around everything. It does not begin later than it was told to. Connections are closed by a
 reset, so that neither an abandoned call nor a killed process leaves bytes behind that the kernel goes on delivering.
@@ -34,6 +34,10 @@ class OrdersApi(Protocol):
 
     async def post(self, body: bytes, *, begin_by: float, timeout_secs: float) -> Answer:
         """POST `body`. Known not sent, if it cannot begin before the monotonic time `begin_by`."""
+        ...
+
+    async def patch(self, body: bytes, *, begin_by: float, timeout_secs: float) -> Answer:
+        """PATCH `body`, likewise."""
         ...
 
     def key_changed(self) -> bool:
@@ -90,6 +94,13 @@ class HttpOrdersApi:
 
     async def post(self, body: bytes, *, begin_by: float, timeout_secs: float) -> Answer:
         """One POST of prepared bytes. Never raises for anything the network or the vendor does."""
+        return await self._call("POST", body, begin_by, timeout_secs)
+
+    async def patch(self, body: bytes, *, begin_by: float, timeout_secs: float) -> Answer:
+        """One PATCH of prepared bytes, likewise."""
+        return await self._call("PATCH", body, begin_by, timeout_secs)
+
+    async def _call(self, method: str, body: bytes, begin_by: float, timeout_secs: float) -> Answer:
         try:
             key = self._last_key = self._secret.read()
         except SettingsError as error:
@@ -103,7 +114,11 @@ class HttpOrdersApi:
         async def trace(event: str, info: dict[str, Any]) -> None:
             nonlocal began
             request = info.get("request")
-            if event == "http11.send_request_headers.started" and request is not None and request.method == b"POST":
+            if (
+                event == "http11.send_request_headers.started"
+                and request is not None
+                and request.method == method.encode()
+            ):
                 if self._clock() > begin_by:
                     raise httpcore.ConnectTimeout("the request could not begin in time")
                 began = True
@@ -114,7 +129,7 @@ class HttpOrdersApi:
 
         try:
             async with asyncio.timeout(timeout_secs):
-                return await self._exchange(key, body, timeout_secs, trace)
+                return await self._exchange(method, key, body, timeout_secs, trace)
         except TimeoutError as error:
             return ended(Trouble.TIMED_OUT, error)
         except httpx.TimeoutException as error:
@@ -122,9 +137,9 @@ class HttpOrdersApi:
         except (httpx.HTTPError, OSError, ssl.SSLError) as error:
             return ended(Trouble.CUT, error)
 
-    async def _exchange(self, key: str, body: bytes, timeout_secs: float, trace: Any) -> Answer:
+    async def _exchange(self, method: str, key: str, body: bytes, timeout_secs: float, trace: Any) -> Answer:
         request = self._client.build_request(
-            "POST",
+            method,
             self._url,
             content=body,
             headers={

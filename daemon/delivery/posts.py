@@ -55,14 +55,15 @@ class Posts:
         return bool(self._open or self._orphans or self.late_keys)
 
     def start(self, send: Send, request: int, started: float) -> None:
-        """POST these; `started` is the moment before their row began to be written."""
+        """POST (or PATCH) these; `started` is the moment before their row began to be written."""
         self._open[asyncio.create_task(self._post(send, started), name=f"request {request}")] = send
 
     async def _post(self, send: Send, started: float) -> Posted:
         chosen = self._settings
         body = b"[" + b",".join(item.document.body for item in send.items) + b"]"
         begun = self._clock()
-        answer = await self._api.post(
+        send_body = self._api.patch if send.items[0].clears else self._api.post
+        answer = await send_body(
             body, begin_by=started + chosen.start_grace_secs, timeout_secs=chosen.request_timeout_secs
         )
         ended = self._clock()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from daemon.document.normalise import Normaliser
-from daemon.document.order import Breach, breaches, document_of
+from daemon.document.order import Breach, breaches, document_of, without_customer
 from daemon.document.outcome import (
     Deleted,
     Ineligible,
@@ -18,7 +18,8 @@ from daemon.document.outcome import (
     Waiting,
     WaitingReason,
 )
-from daemon.mapping.attributes import ORDER
+from daemon.mapping.attributes import ORDER, PERSONAL
+from daemon.mapping.erasure import ERASED
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
@@ -122,13 +123,16 @@ class Assembler:
         if not regardless and mapping.void is not None and mapping.void.evaluate(frame):
             return Voided(mapping.void_tag)
         problems: list[str] = []
-        values = self._values(frame, problems)
+        # Of an erased customer nothing is told, whatever a column that had to be kept may hold.
+        stands_for = graph.root.columns.get(ERASED) if graph.root is not None else None
+        values = self._values(frame, problems, stands_for)
         if not problems and not values["products"] and not final:
             return Waiting(WaitingReason.NO_PRODUCTS, f"{mapping.root} {graph.root.key if graph.root else ''}")
         normaliser = Normaliser(self._offset(frame, problems), mapping.policies)
         order = normaliser.order(values)
         if not problems and not normaliser.breaches and mapping.hooks.after is not None:
             order = mapping.hooks.finished(order, graph.order, graph.root.key if graph.root else "")
+            order = order if stands_for is None else without_customer(order, stands_for)
         if not problems:
             seen = {breach.path for breach in normaliser.breaches}
             found = [*normaliser.breaches, *(breach for breach in breaches(order) if breach.path not in seen)]
@@ -156,10 +160,12 @@ class Assembler:
             return 0
         return value
 
-    def _values(self, frame: Values, problems: list[str]) -> Values:
+    def _values(self, frame: Values, problems: list[str], stands_for: str | None) -> Values:
         """The value of every rule; faults are collected, so that one look shows them all."""
         values: Values = {}
         for name, rule in self._mapping.document.items():
+            if stands_for is not None and (name in PERSONAL or name == "customer_id"):
+                continue
             try:
                 if isinstance(rule, Expression):
                     values[name] = rule.evaluate(frame)
@@ -169,7 +175,7 @@ class Assembler:
                     values[name] = [item for part in rule for item in _items(part, frame)]
             except Fault as fault:
                 problems.append(str(fault))
-        return values
+        return values if stands_for is None else {**values, "customer_id": stands_for}
 
     def _problem(self, breach: Breach) -> str:
         """The breach with the place and the expression that made the value."""

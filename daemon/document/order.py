@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
 from daemon.document.outcome import Document
-from daemon.mapping.attributes import EXCLUSIVE, ORDER, Attribute, Type
+from daemon.mapping.attributes import EXCLUSIVE, ORDER, PERSONAL, Attribute, Type
 from daemon.mapping.countries import ALPHA3
 from daemon.mapping.currencies import CURRENCIES
 from daemon.mapping.identity import is_email, is_ip
@@ -266,3 +266,33 @@ def void_document(body: bytes, tag: str) -> Document:
     order["refunds"] = []
     order["order_tags"] = sorted({*order.get("order_tags", []), tag})
     return document_of(order)
+
+
+def read_document(body: bytes) -> Document:
+    """The document that these canonical bytes are."""
+    return document_of(json.loads(body, parse_float=Decimal))
+
+
+def without_customer(order: dict[str, Any], customer_id: str) -> dict[str, Any]:
+    """An order of an erased customer: all that says who that was is left out; the required id is another one."""
+    return {
+        **{name: value for name, value in order.items() if name not in PERSONAL},
+        "customer_id": customer_id,
+    }
+
+
+def erased_document(body: bytes, customer_id: str) -> tuple[bytes, frozenset[str]]:
+    """The bytes of a document without its customer, and the attributes that were left out."""
+    order = json.loads(body, parse_float=Decimal)
+    return canonical(without_customer(order, customer_id)), PERSONAL & order.keys()
+
+
+def clearing_document(document: Document, names: Iterable[str]) -> Document:
+    """The PATCH that clears these attributes of an order whose document says nothing of them.
+
+    A POST without an attribute may leave what the API has; a null in a PATCH clears it. The id of the customer, which a
+    PATCH must name too, is that of the document.
+    """
+    order = json.loads(document.body, parse_float=Decimal)
+    patch = {"order_id": order["order_id"], "customer_id": order["customer_id"]} | dict.fromkeys(sorted(names))
+    return replace(document, body=json.dumps(patch, ensure_ascii=False, separators=(",", ":")).encode())

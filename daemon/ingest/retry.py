@@ -22,7 +22,7 @@ def retry_rejects(settings: Settings, mapping: Mapping, ids: Sequence[int] | Non
     Each is folded where it stood in its partition, so that one which later changes overtook does not undo them. A
     lone tombstone among them is taken as such: what came before it in Kafka is not known here any more.
     """
-    store = PostgresIngestStore.under(settings, mapping.version)
+    store = PostgresIngestStore.under(settings, mapping)
     decoder, stager = Decoder(mapping.structure, avro_reader(settings.kafka)), Stager(mapping.structure)
     counts = {"folded": 0, "stale": 0, "skipped": 0, "rejected": 0}
 

@@ -90,3 +90,17 @@ EXCLUSIVE = (
     ("customer_phone_number", "hashed_customer_phone_number"),
 )
 """Raw and hashed may not both be sent; only the prose says so."""
+
+PERSONAL = frozenset(
+    {
+        "customer_email",
+        "hashed_customer_email",
+        "customer_phone_number",
+        "hashed_customer_phone_number",
+        "customer_name",
+        "customer_ip_address",
+        "customer_shipping_address",
+    }
+)
+"""Who the customer is. None of them is required, and a PATCH clears each by null. `customer_id`, which is required, is
+replaced where a customer is erased."""

@@ -59,6 +59,9 @@ class Schema(Protocol):
     def column(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row['name']`, always the column."""
 
+    def anywhere(self, name: str) -> None:
+        """Note that a column of that name is read of a row whose source is not known here."""
+
     def relations(self, source: str) -> list[str]:
         """The names that can be navigated from a row of that source."""
 
@@ -274,6 +277,7 @@ class _Compiler:
             if name not in ("key", "rows"):
                 raise Mistake(f"`.{name}` of a group; a group has `.key` and `.rows`")
             return (lambda frame: base(frame)[name]), kind.key if name == "key" else kind.rows
+        self._schema.anywhere(name)
         return (lambda frame: _member(base(frame), name)), ANY
 
     def _navigable(self, node: nodes.Node) -> str:
@@ -298,6 +302,8 @@ class _Compiler:
             found = self._schema.column(kind.source, column, self._place)
             return (lambda frame: base(frame).column(column)), found
         argument, _ = self.compile(node.arg)
+        if isinstance(constant, str):
+            self._schema.anywhere(constant)
         return (lambda frame: _item(base(frame), argument(frame))), VALUE if isinstance(
             kind, SharesKind
         ) else _item_kind(kind)
@@ -336,7 +342,11 @@ class _Compiler:
                 raise Mistake(f"{function.usage}: `{argument.value}` is not a path such as 'line.amount'")
             if isinstance(kind, ValueKind | ListKind):
                 raise Mistake(f"{function.usage}: `{name}` in '{argument.value}' comes after something that is no row")
-            kind = self._schema.attribute(kind.source, name, self._place) if isinstance(kind, RowKind) else ANY
+            if isinstance(kind, RowKind):
+                kind = self._schema.attribute(kind.source, name, self._place)
+            else:
+                self._schema.anywhere(name)
+                kind = ANY
         return kind
 
 

@@ -46,6 +46,7 @@ from daemon.mapping.model import (
 from daemon.mapping.schema import SchemaBuilder
 from daemon.mapping.structure import ConnectorModes
 from daemon.mapping.tree import Problems, Scalar, Section, Table, plain, read_tree
+from daemon.mapping.uses import uses_of
 
 TOP_KEYS = (
     "version",
@@ -122,6 +123,7 @@ class _Loader:
         }
         schema = SchemaBuilder(drafts, sources, root, self._problems)
         self._note_columns(drafts, schema)
+        structural = {name: frozenset(columns) for name, columns in schema.columns.items()}
         hooks = self._hooks()
         schema.functions.update(hooks.functions)
         self._constants(schema)
@@ -156,6 +158,7 @@ class _Loader:
             hooks=hooks,
             used_columns=schema.columns,
             followed=frozenset(schema.followed),
+            uses=uses_of(schema.reads, structural),
         )
 
     def _sources(self) -> Drafts:

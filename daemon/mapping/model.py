@@ -14,6 +14,7 @@ from daemon.mapping.faults import near
 from daemon.mapping.hooks import Hooks
 from daemon.mapping.place import Place
 from daemon.mapping.structure import Link, Structure
+from daemon.mapping.uses import Uses
 
 ENGINE = 2
 """Raised when the engine makes other bytes of the same rows and mapping; part of every mapping's version."""
@@ -164,6 +165,7 @@ class Mapping:
     hooks: Hooks = field(default_factory=Hooks)
     used_columns: Dict[str, Dict[str, Place]] = field(default_factory=dict)
     followed: frozenset[tuple[str, str]] = frozenset()  # (source, relation) of the relations that expressions use
+    uses: Uses = field(default_factory=Uses)
 
     def columns_used(self) -> Dict[str, Dict[str, Place]]:
         """The columns of each source that keys, relations and expressions name, with the first place that does."""

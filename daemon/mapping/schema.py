@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.mapping.derive import Drafts
+from daemon.mapping.draft import RelationDraft
 from daemon.mapping.expressions import Expression, compile_expression
 from daemon.mapping.faults import Mistake
 from daemon.mapping.functions import FUNCTIONS, Function
@@ -14,6 +15,7 @@ from daemon.mapping.kinds import ANY, VALUE, Kind, ListKind, RowKind
 from daemon.mapping.model import SortKey, SourceMap
 from daemon.mapping.place import Place
 from daemon.mapping.tree import Problems, Scalar
+from daemon.mapping.uses import ANYWHERE, Lead, Read
 
 
 class SchemaBuilder:
@@ -33,10 +35,21 @@ class SchemaBuilder:
         self.constants: dict[str, Any] = {}  # by name; filled before anything else is compiled
         self.columns: dict[str, dict[str, Place]] = {name: {} for name in drafts}
         self.followed: set[tuple[str, str]] = set()
+        self.reads: dict[str, set[Read]] = {}  # by the path of the expression that reads
+        self._reading: list[set[Read]] = []
 
     def use_column(self, source: str, name: str, place: Place) -> None:
         """Record that a column is named."""
         self.columns[source].setdefault(name, place)
+        self._note((source, name))
+
+    def _note(self, read: Read) -> None:
+        if self._reading:
+            self._reading[-1].add(read)
+
+    def anywhere(self, name: str) -> None:
+        """Record that a column of some row is named whose source is not known."""
+        self._note((ANYWHERE, name))
 
     def column(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row['name']`."""
@@ -57,9 +70,20 @@ class SchemaBuilder:
         relation = draft.relations.get(name)
         if relation is not None:
             self.followed.add((source, name))
+            self._note_relation(relation)
+        else:
+            self._note(f"sources.{source}.let.{name}")
         if relation is not None and not relation.many:
             return RowKind(relation.target)
         return self._compiled(source, name)
+
+    def _note_relation(self, relation: RelationDraft) -> None:
+        """Whoever follows a relation reads the columns that lead over it, and what its filter and sort read."""
+        self._note(f"{relation.path}.where")
+        self._note(f"{relation.path}.sort")
+        for match in relation.match:
+            if match.my is not None:
+                self._note(Lead(self._root if match.of_order else relation.source, match.my))
 
     def _compiled(self, source: str, name: str) -> Kind:
         """Compile a derived column or a to-many relation's filter and sort once, and give its kind."""
@@ -119,12 +143,15 @@ class SchemaBuilder:
 
     def expression(self, text: Scalar, attribute: str, names: Dict[str, Kind]) -> Expression | None:
         """Compile one expression; None where it has a mistake, which is noted."""
+        self._reading.append(self.reads.setdefault(attribute, set()))
         try:
             return compile_expression(text.text, attribute, text.place, names, self)
         except Mistake as mistake:
             shown = " ".join(text.text.split())
             self._problems.add(text.place, attribute, f"{shown}: {mistake}" if shown else str(mistake))
             return None
+        finally:
+            self._reading.pop()
 
     def compile_all(self) -> None:
         """Compile every derived column and relation, used or not, so that every mistake is found."""

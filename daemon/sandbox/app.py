@@ -49,6 +49,7 @@ class Sandbox:
         """The ASGI application: the Orders API's paths and `routes`."""
         orders = [
             Route("/v2/orders", self._post, methods=["POST"]),
+            Route("/v2/orders", self._patch, methods=["PATCH"]),
             Route("/v2/orders", self._get, methods=["GET"]),
         ]
         return Starlette(routes=orders + routes, lifespan=self._lifespan)
@@ -60,11 +61,17 @@ class Sandbox:
         await asyncio.gather(*self._late)
 
     async def _post(self, request: Request) -> Response:
+        return await self._judged(request, self.vendor.post)
+
+    async def _patch(self, request: Request) -> Response:
+        return await self._judged(request, self.vendor.patch)
+
+    async def _judged(self, request: Request, judge: Callable[[Arrival, float], Course]) -> Response:
         try:
             size, body = await _read(request, self.vendor.options.max_body_bytes)
         except ClientDisconnect:
             return Cut(reset=False)
-        return await self._carry_out(self.vendor.post(_arrival(request, size, body), self.clock()), request)
+        return await self._carry_out(judge(_arrival(request, size, body), self.clock()), request)
 
     async def _get(self, request: Request) -> Response:
         query = request.query_params

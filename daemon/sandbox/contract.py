@@ -1,4 +1,4 @@
-"""Bytes of a POST in; orders that fit the published contract and problems of those that do not, out. Pure.
+"""Bytes of a POST or PATCH in; orders that fit the published contract and problems of those that do not, out. Pure.
 
 The rules are transcribed from the provider's OpenAPI document (version 1.1.0) and its reference pages; `codes.py` holds
 the two code sets. Where the document is looser than its own prose, the stricter reading is taken, because a stand-in
@@ -62,8 +62,21 @@ class Reading:
     too_many: bool = False
 
 
+MAX_PATCHES = 2500
+"""`maxItems` of a PATCH."""
+
+
+def read_patches(body: bytes) -> Reading:
+    """Judge a whole body of a PATCH. Its orders are patches; their `purchased` says nothing."""
+    return _judged(body, PATCH, MAX_PATCHES, unique_product_ids=False)
+
+
 def read(body: bytes, *, max_orders: int = 1000, unique_product_ids: bool = False) -> Reading:
-    """Judge a whole body. Every problem of every order is reported, in order."""
+    """Judge a whole body of a POST. Every problem of every order is reported, in order."""
+    return _judged(body, ORDER, max_orders, unique_product_ids=unique_product_ids)
+
+
+def _judged(body: bytes, shape: Rule, max_orders: int, *, unique_product_ids: bool) -> Reading:
     try:
         items = list(_items(body))
     except _NotAnArray:
@@ -80,14 +93,14 @@ def read(body: bytes, *, max_orders: int = 1000, unique_product_ids: bool = Fals
     seen: dict[str | None, set[Any]] = {}
     for index, (value, raw) in enumerate(items):
         order_id = _order_id(value)
-        findings = list(ORDER(value, ()))
+        findings = list(shape(value, ()))
         if unique_product_ids:
             findings += _repeated_products(value)
         if not findings and not _first(value, seen.setdefault(order_id, set())):
             findings.append(((), "Orders must be unique within a request"))
         problems += [Problem(index, order_id, path, message) for path, message in findings]
-        if not findings and order_id is not None and (purchased := moment(value["time_of_purchase"])):
-            orders.append(Order(index, order_id, raw, purchased))
+        if not findings and order_id is not None:
+            orders.append(Order(index, order_id, raw, moment(value.get("time_of_purchase") or "") or _NEVER))
     return Reading(tuple(orders), tuple(problems), named)
 
 
@@ -108,6 +121,9 @@ def identity(value: Any) -> Any:
     if isinstance(value, list):
         return ("array", tuple(identity(part) for part in value))
     return (type(value).__name__, value)
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _first(value: Any, seen: set[Any]) -> bool:
@@ -302,6 +318,27 @@ ADDRESS = _closed(
     optional={"address1": _text(1), "address2": _text(), "city": _text(1), "state": _text()},
 )
 
+
+def _nullable(rule: Rule) -> Rule:
+    return lambda value, path: iter(()) if value is None else rule(value, path)
+
+
+_OPTIONAL = {
+    "customer_email": _text(check=_is_email),
+    "hashed_customer_email": _text(),
+    "customer_phone_number": _text(),
+    "hashed_customer_phone_number": _text(),
+    "customer_name": _text(),
+    "customer_ip_address": _text(check=_is_ip),
+    "discount_codes": _array(_text(), unique=True),
+    "discount_amount": _number,
+    "order_tags": _array(_text(), unique=True),
+    "is_recurring_order": _boolean,
+    "refunds": _array(REFUND, unique=True),
+    "customer_shipping_address": ADDRESS,
+    "alternate_order_ids": _array(_closed(required={"type": _text(1), "id": _text(1)}, optional={})),
+}
+
 ORDER = _closed(
     required={
         "order_id": _text(1),
@@ -313,20 +350,26 @@ ORDER = _closed(
         "shipping_cost": _number,
         "products": _array(PRODUCT, least=1),
     },
+    optional=_OPTIONAL,
+    also=_not_both,
+)
+
+PATCH = _closed(
+    required={"order_id": _text(1), "customer_id": _text(1)},
     optional={
-        "customer_email": _text(check=_is_email),
-        "hashed_customer_email": _text(),
-        "customer_phone_number": _text(),
-        "hashed_customer_phone_number": _text(),
-        "customer_name": _text(),
-        "customer_ip_address": _text(check=_is_ip),
-        "discount_codes": _array(_text(), unique=True),
-        "discount_amount": _number,
-        "order_tags": _array(_text(), unique=True),
-        "is_recurring_order": _boolean,
-        "refunds": _array(REFUND, unique=True),
-        "customer_shipping_address": ADDRESS,
-        "alternate_order_ids": _array(_closed(required={"type": _text(1), "id": _text(1)}, optional={})),
+        "time_of_purchase": _text(check=_is_date_time),
+        **{
+            name: _nullable(rule)
+            for name, rule in {
+                "currency": _text(3, _is_currency),
+                "purchase_total": _number,
+                "tax": _number,
+                "shipping_cost": _number,
+                **_OPTIONAL,
+            }.items()
+            if name != "refunds"  # neither they nor products can be patched
+        },
     },
     also=_not_both,
 )
+"""Only `order_id`, `customer_id` and `time_of_purchase` cannot be null."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Action = Literal["status", "delay", "drop_before", "drop_after", "apply_late"]
-Method = Literal["POST", "GET"]
+Method = Literal["POST", "PATCH", "GET"]
 
 
 class Match(BaseModel):

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
-from typing import Any
 
-
-class _Number(str):
-    """A JSON number as it was written; it is written back unchanged."""
-
-    __slots__ = ()
+from daemon.sandbox.exact import Number, read, written
 
 
 def flip(raw: bytes, attribute: str) -> bytes:
@@ -18,24 +12,12 @@ def flip(raw: bytes, attribute: str) -> bytes:
 
     Every other number keeps its digits. Raises ValueError where the attribute is absent or of another type.
     """
-    document: dict[str, Any] = json.loads(raw, parse_float=_Number, parse_int=_Number)
+    document = read(raw)
     match document.get(attribute):
-        case _Number() as number:
-            document[attribute] = _Number(format(Decimal(number) + Decimal("0.01"), "f"))
+        case Number() as number:
+            document[attribute] = Number(format(Decimal(number) + Decimal("0.01"), "f"))
         case str() as text:
             document[attribute] = text + "x"
         case _:
             raise ValueError(f"the order has no number or text `{attribute}`")
-    return _written(document).encode("utf-8")
-
-
-def _written(value: Any) -> str:
-    match value:
-        case _Number():
-            return str(value)
-        case dict():
-            return "{" + ",".join(f"{json.dumps(name)}:{_written(part)}" for name, part in value.items()) + "}"
-        case list():
-            return "[" + ",".join(map(_written, value)) + "]"
-        case _:
-            return json.dumps(value)
+    return written(document)

@@ -35,6 +35,7 @@ class SandboxOptions:
     max_orders           orders in one POST
     too_many_status      answer above `max_orders`; the provider documents neither
     unique_product_ids   refuse a second line, or refund, of one product (the contract has the message, not the rule)
+    post_merges          a POST leaves what it does not name as it was; the provider says neither this nor the opposite
     refusal              a bad order sinks its whole `batch`; or only the bad `orders` are refused, still with a 400;
                          or, `listed`, the answer is a 200 that lists them
     error_shape          body of a 400. These name the orders: `encoded` (`response` is a JSON string of a list), `list`
@@ -57,6 +58,7 @@ class SandboxOptions:
     max_orders: Annotated[int, Field(ge=1)] = 1000
     too_many_status: Literal[400, 413] = 400
     unique_product_ids: bool = False
+    post_merges: bool = False
     refusal: Refusal = "batch"
     error_shape: ErrorShape = "encoded"
     json_path_base: Literal["batch", "order"] = "batch"

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from daemon.sandbox.contract import Order
+from daemon.sandbox.contract import Order, moment
+from daemon.sandbox.exact import patched, read
 
 OrderKey = tuple[str, str]
 """(Data-Client-ID, order_id)"""
@@ -47,6 +48,20 @@ class OrderBook:
             while keep is not None and len(versions) > keep:
                 versions.popleft()
             self.accepted += 1
+
+    def merge(self, client_id: str, orders: Iterable[Order], *, at: float, request: int, keep: int | None) -> None:
+        """Accept orders as changes of what is there: what they do not name stays, what they name with null goes."""
+        for one in orders:
+            versions = self._versions.get((client_id, one.order_id))
+            raw = patched(versions[-1].raw, one.raw) if versions else one.raw
+            purchased = moment(str(read(raw)["time_of_purchase"])) or one.purchased
+            order = Order(one.index, one.order_id, raw, purchased)
+            self.accept(client_id, [order], at=at, request=request, keep=keep)
+
+    def has(self, key: OrderKey, raw: bytes) -> bool:
+        """Whether an order is here and of the customer whom `raw` names. Whether the provider compares is not known."""
+        versions = self._versions.get(key)
+        return versions is not None and read(versions[-1].raw)["customer_id"] == read(raw)["customer_id"]
 
     def latest(self, client_id: str | None = None) -> Iterator[tuple[OrderKey, Version]]:
         """The newest version of each order, in the order of first arrival."""

@@ -2,7 +2,7 @@
 
 Time is an argument everywhere, so that a simulation can drive a `Vendor` under its own clock. A request's life:
 
-    course = vendor.post(arrival, now)     counted, judged, its fate decided; from here on it is in flight
+    course = vendor.post(arrival, now)     (or patch) counted, judged, its fate decided; from here on it is in flight
     vendor.apply(course, now)              its orders are stored: at once, held, late or never, as the course says
     vendor.end(course, status, now)        answered (status) or cut or given up by its sender (None); no more in flight
 """
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from daemon.sandbox import answers
 from daemon.sandbox.answers import Answer
-from daemon.sandbox.contract import Order, read
+from daemon.sandbox.contract import Order, Problem, Reading, read, read_patches
 from daemon.sandbox.faults import Fault, FaultQueue
 from daemon.sandbox.flip import flip
 from daemon.sandbox.options import SandboxOptions
@@ -57,13 +57,14 @@ class Course:
     """What is to happen to one request, in this order: `hold_first`, apply if `applies`, `hold_answer`, the answer.
 
     With `late` set its orders are applied after that hold instead, which starts when the request ends. `answer` None
-    means that the connection is cut, by a reset if `reset`.
+    means that the connection is cut, by a reset if `reset`. `patches`: its orders change those that are there.
     """
 
     entry: Entry
     answer: Answer | None
     orders: tuple[Order, ...] = ()
     applies: bool = True
+    patches: bool = False
     hold_first: Hold | None = None
     hold_answer: Hold | None = None
     late: Hold | None = None
@@ -98,8 +99,25 @@ class Vendor:
                 max_orders=self.options.max_orders,
                 unique_product_ids=self.options.unique_product_ids,
             )
+        return self._written("POST", arrival, reading, now)
+
+    def patch(self, arrival: Arrival, now: float) -> Course:
+        """PATCH /v2/orders: all of it or nothing. Orders that are not there, or of another customer, are problems."""
+        reading = None if arrival.body is None else read_patches(arrival.body)
+        if reading is not None:
+            unknown = [
+                Problem(order.index, order.order_id, ("order_id",), "Order not found")
+                for order in reading.orders
+                if not self.book.has((arrival.client_id, order.order_id), order.raw)
+            ]
+            reading = dataclasses.replace(reading, problems=(*reading.problems, *unknown))
+        course = self._written("PATCH", arrival, reading, now)
+        whole = () if reading is None or reading.problems else course.orders
+        return dataclasses.replace(course, orders=whole, patches=True)
+
+    def _written(self, method: str, arrival: Arrival, reading: Reading | None, now: float) -> Course:
         order_ids = reading.order_ids if reading else ()
-        entry = self._enter("POST", arrival, now, order_ids)
+        entry = self._enter(method, arrival, now, order_ids)
         if denied := self._denied(arrival, now):
             return Course(entry, denied)
         if reading is None:
@@ -137,7 +155,9 @@ class Vendor:
     def apply(self, course: Course, now: float) -> None:
         """Store the orders of a course, as versions of `now`."""
         entry = course.entry
-        self.book.accept(entry.client_id, course.orders, at=now, request=entry.number, keep=self.options.keep_versions)
+        merges = course.patches or self.options.post_merges
+        store = self.book.merge if merges else self.book.accept
+        store(entry.client_id, course.orders, at=now, request=entry.number, keep=self.options.keep_versions)
         self._counts["applied_requests"] += bool(course.orders)
         self._counts["late_applied"] += bool(course.orders and course.late)
 

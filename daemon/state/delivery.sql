@@ -88,7 +88,8 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        case when ever_attempted then vendor_order_id end,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
        zeroed and owed_era = (select max(number) from era),
-       not ever_attempted and owed_era < (select max(number) from era)
+       not ever_attempted and owed_era < (select max(number) from era),
+       clear
 from order_sync
 where destination = %(destination)s and lane = %(lane)s
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
@@ -106,7 +107,8 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        case when ever_attempted then vendor_order_id end,
        case when hold = 'waiting' then extract(epoch from clock_timestamp() - hold_since)::float8 else 0 end,
        zeroed and owed_era = (select max(number) from era),
-       not ever_attempted and owed_era < (select max(number) from era)
+       not ever_attempted and owed_era < (select max(number) from era),
+       clear
 from order_sync
 where destination = %(destination)s and order_key = any(%(keys)s::text[])
   and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
@@ -164,6 +166,7 @@ select s.order_key
 from b join order_sync s on s.destination = b.destination and s.order_key = b.order_key
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
   and s.quarantine_revision is distinct from s.revision and s.parked_revision is distinct from s.revision
+  and b.revision >= s.erased_revision
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and not exists (select from era where targets_at is null)
   and not exists (
@@ -179,15 +182,16 @@ where destination = %(destination)s and order_key = any(%(keys)s::text[])
 
 -- name: write_request
 -- Nothing where its end was recorded before its beginning: see forestall_request.
-insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions, zeroed)
+insert into delivery_request (id, destination, epoch, lane, orders, bytes, order_keys, revisions, zeroed, clears)
     overriding system value
 values (%(request)s, %(destination)s, %(epoch)s, %(lane)s, cardinality(%(keys)s::text[]), %(bytes)s, %(keys)s, %(revisions)s,
-        %(zeroed)s)
+        %(zeroed)s, %(clears)s)
 on conflict (id) do nothing
 returning id
 
 -- name: put_in_flight
 -- A change between judging and this is newer than what is sent: it stays owed, counted from when the order was read.
+-- What clears attributes is no document: that is still the last one.
 with b as materialized (
     select %(destination)s::smallint as destination, u.*
     from unnest(%(keys)s::text[], %(revisions)s::bigint[], %(read_at)s::float8[], %(vendor_ids)s::text[], %(bodies)s::bytea[],
@@ -205,9 +209,9 @@ update order_sync s set
     ever_attempted = true,
     vendor_order_id = b.vendor_order_id,
     mapping_version = %(mapping_version)s,
-    last_attempted = b.body,
+    last_attempted = case when %(clears)s then s.last_attempted else b.body end,
     placed_at = to_timestamp(b.placed_at),
-    body_bytes = b.body_bytes,
+    body_bytes = case when %(clears)s then s.body_bytes else b.body_bytes end,
     zeroed = b.zero
 from b where s.destination = b.destination and s.order_key = b.order_key
 
@@ -230,11 +234,13 @@ returning id
 
 -- name: settle_orders
 -- Only orders still in flight by this very request. The digest is set by its acceptance alone, and only while nothing
--- came in between: an order touched in flight is sent once more in any case.
+-- came in between: an order touched in flight is sent once more in any case. While attributes are to be cleared, neither
+-- the document without them nor the PATCH settles the order: afterwards it is judged anew, or held as it was before.
 with verdict as (
     select * from unnest(%(keys)s::text[], %(fates)s::text[], %(digests)s::bytea[], %(attempted)s::boolean[], %(voids)s::boolean[],
-                         %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[], %(zeroed_before)s::boolean[])
-        as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail, zeroed)
+                         %(hold_secs)s::float8[], %(reasons)s::text[], %(details)s::text[], %(zeroed_before)s::boolean[],
+                         %(clears)s::boolean[])
+        as v (order_key, fate, digest, attempted, void, hold_secs, reason, detail, zeroed, clears)
 ), flight as materialized (
     select s.destination, s.order_key from order_sync s join verdict v on v.order_key = s.order_key
     where s.destination = %(destination)s and s.request_id = %(request)s
@@ -242,9 +248,13 @@ with verdict as (
 )
 update order_sync s set
     request_id = null,
-    settled_revision = case when v.fate = 'accepted' then greatest(s.settled_revision, s.sent_revision) else s.settled_revision end,
-    first_change = case when v.fate = 'accepted' then s.first_change else least(s.first_change, s.sent_first_change) end,
-    first_commit = case when v.fate = 'accepted' then s.first_commit else least(s.first_commit, s.sent_first_commit) end,
+    settled_revision = case when v.fate = 'accepted' and (s.clear is null or (v.clears and s.hold = 'discarded'))
+                            then greatest(s.settled_revision, s.sent_revision) else s.settled_revision end,
+    first_change = case when v.fate = 'accepted' and s.clear is null then s.first_change
+                        else least(s.first_change, s.sent_first_change) end,
+    first_commit = case when v.fate = 'accepted' and s.clear is null then s.first_commit
+                        else least(s.first_commit, s.sent_first_commit) end,
+    clear = case when v.fate = 'accepted' and v.clears then null else s.clear end,
     digest = case when v.fate in ('accepted', 'not_sent') and s.revision = s.sent_revision then v.digest end,
     digest_era = (select max(number) from era),
     ever_attempted = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.attempted else true end,
@@ -256,9 +266,9 @@ update order_sync s set
     voided = case when v.fate = 'accepted' then v.void else s.voided end,
     attempts = case v.fate when 'accepted' then 0 when 'quarantined' then s.attempts + 1 else s.attempts end,
     send_alone = case v.fate when 'accepted' then false when 'quarantined' then true else s.send_alone end,
-    hold = case when v.fate = 'accepted' then null else s.hold end,
-    hold_detail = case when v.fate = 'accepted' then null else s.hold_detail end,
-    hold_since = case when v.fate = 'accepted' then null else s.hold_since end,
+    hold = case when v.fate = 'accepted' and s.clear is null then null else s.hold end,
+    hold_detail = case when v.fate = 'accepted' and s.clear is null then null else s.hold_detail end,
+    hold_since = case when v.fate = 'accepted' and s.clear is null then null else s.hold_since end,
     parked_revision = case when v.fate = 'accepted' then null else s.parked_revision end,
     quarantine_revision = case v.fate when 'accepted' then null when 'quarantined' then s.sent_revision else s.quarantine_revision end,
     quarantine_mapping = case v.fate when 'accepted' then null when 'quarantined' then s.mapping_version else s.quarantine_mapping end,

@@ -125,7 +125,7 @@ class DueOrder:
     `digest` is that of the last accepted document while nothing since is in doubt. `ever_attempted`: also in a future
     that may have been lost; `in_doubt`: only there, as far as is known. `waited_secs`: how long it has been waiting for
     a missing part, 0 if it is not. `zeroed`: sending it with a total of 0 takes nothing away. `read_at` is the
-    database's clock, epoch seconds.
+    database's clock, epoch seconds. `clear`: attributes that the API is to lose, since the customer was erased.
     """
 
     key: str
@@ -140,6 +140,7 @@ class DueOrder:
     waited_secs: float = 0.0
     zeroed: bool = False
     in_doubt: bool = False
+    clear: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ class Outgoing:
     """One order of a request about to be made, with the document that is going to be sent (not compressed).
 
     `take_over` names the order whose vendor id it takes. `placed_at` is epoch seconds. `zero`: its total is 0;
-    `zeroes`: it was not before, and the void guard counts it.
+    `zeroes`: it was not before, and the void guard counts it. `clears`: `body` is no document but a PATCH that clears
+    attributes, as are those of all other orders of the request.
     """
 
     key: str
@@ -193,6 +195,7 @@ class Outgoing:
     placed_at: float = 0.0
     zero: bool = False
     zeroes: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,8 @@ class Settled:
     """What a request did to one order.
 
     `digest`: of the accepted document; for NOT_SENT the one that was stored before. `attempted_before`: whether it was
-    ever attempted before this request; `zeroed_before` likewise. `hold_secs`: not to be sent again sooner.
+    ever attempted before this request; `zeroed_before` likewise. `hold_secs`: not to be sent again sooner. `clears`: it
+    was a PATCH that clears what the API is to lose of the order; before that is accepted, no acceptance settles it.
     """
 
     key: str
@@ -212,6 +216,7 @@ class Settled:
     reason: str | None = None
     detail: str | None = None
     zeroed_before: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,11 +150,11 @@ class PostgresDeliveryStore:
 
     async def due(self, destination: int, lane: int, limit: int, busy: Collection[str]) -> list[DueOrder]:
         rows = await self._all("due", destination=destination, lane=lane, limit=limit, busy=list(busy))
-        return [DueOrder(*row) for row in rows]
+        return [_due(row) for row in rows]
 
     async def due_among(self, destination: int, keys: Collection[str]) -> list[DueOrder]:
         rows = await self._all("due_among", destination=destination, keys=list(keys))
-        return [DueOrder(*row) for row in rows]
+        return [_due(row) for row in rows]
 
     async def rows_of(self, roots: Collection[str]) -> dict[str, list[StoredRow]]:
         found: dict[str, list[StoredRow]] = {root: [] for root in roots}
@@ -216,6 +216,7 @@ class PostgresDeliveryStore:
                 "body_bytes": [len(order.body) for order in going],
                 "zeros": [order.zero for order in going],
                 "zeroed": sum(order.zeroes for order in going),
+                "clears": any(order.clears for order in going),
             }
             await cursor.execute(_SQL["write_request"], values)
             if await cursor.fetchone() is None:
@@ -262,6 +263,7 @@ class PostgresDeliveryStore:
                     "reasons": [order.reason for order in orders],
                     "details": [_storable(order.detail) for order in orders],
                     "zeroed_before": [order.zeroed_before for order in orders],
+                    "clears": [order.clears for order in orders],
                 },
             )
             return [Freshness(row[0], row[2], row[3]) for row in await cursor.fetchall() if row[1] == "accepted"]
@@ -385,6 +387,11 @@ def _lease(lease: Lease) -> dict[str, Any]:
         "holder": lease.holder,
         "renewals": lease.renewals,
     }
+
+
+def _due(row: Row) -> DueOrder:
+    *known, clear = row
+    return replace(DueOrder(*known), clear=tuple(clear or ()))
 
 
 def _stored_row(row: Row) -> StoredRow:

@@ -14,10 +14,10 @@ insert into lineage (identity) select unnest(%(identities)s::text[]) on conflict
 select id, identity from lineage where identity = any(%(identities)s::text[])
 
 -- name: read_mapping_in_force
-select version from mapping_in_force
+select version, erasing from mapping_in_force
 
 -- name: hold_mapping_in_force
-select version from mapping_in_force for share
+select version, erasing from mapping_in_force for share
 
 -- name: adopt_topic_ids
 -- A broker that told no topic ids before tells them now: the incarnation is the same.
@@ -368,7 +368,7 @@ where p.origin = s.origin and p.next_offset = s.expected
 -- name: lock_positions
 -- In one order everywhere, so that two folds never wait for each other in a circle. The mapping in force cannot change
 -- before this transaction ends.
-select p.origin, p.next_offset, v.version from kafka_position p, mapping_in_force v
+select p.origin, p.next_offset, v.version, v.erasing from kafka_position p, mapping_in_force v
 where p.origin = any(%(origin)b::int[]) order by p.origin for update of p for share of v
 
 -- name: recent_rejects

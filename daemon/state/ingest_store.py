@@ -9,21 +9,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from decimal import Decimal
 from itertools import chain
 from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
 import psycopg
 
-from daemon.errors import PositionsMoved, StateUnavailable, Superseded
+from daemon.errors import PositionsMoved, SettingsError, StateUnavailable, Superseded
 from daemon.ingest.change import Kind, Message, Reject
 from daemon.ingest.fold import StagedRow, placer, row_hash
+from daemon.mapping.erasure import Eraser
+from daemon.mapping.model import Mapping as Rules
 from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
 from daemon.state import era as eras
+from daemon.state.columns import columns_json
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.era import Era, Mirrored, Server, signature
+from daemon.state.erase import NO_KEY, Name, StateEraser, eraser_of
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
@@ -182,46 +185,24 @@ class _Touched(dict[str, _Touch]):
             touch.committed_ms = committed_ms
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError(f"no column holds a {type(value).__name__}")
-
-
-def columns_json(columns: dict[str, Any]) -> str:
-    """The JSON text of a row's columns, every decimal a JSON number with its own scale."""
-    try:
-        text = orjson.dumps(columns, default=_number).decode()
-    except TypeError:  # an integer beyond 64 bits, which orjson offers to nobody
-        text = orjson.dumps(_storable(columns), default=_number).decode()
-    if "\\u0000" in text:
-        text = orjson.dumps(_storable(columns), default=_number).decode()
-    return text
-
-
-def _storable(value: Any) -> Any:
-    """The value without what jsonb or orjson refuse: U+0000 becomes the replacement character, integers decimals."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _storable(item) for name, item in value.items()}
-    return value
-
-
 class PostgresIngestStore:
     """`IngestStore` on Postgres. One connection, used by one thread.
 
     With a `mapping_version`, folds only while that is the mapping in force.
     """
 
-    def __init__(self, settings: Postgres, debounce: DebouncePolicy, mapping_version: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Postgres,
+        debounce: DebouncePolicy,
+        mapping_version: str | None = None,
+        erasing: tuple[Eraser, Rules] | None = None,
+    ) -> None:
+        """`erasing`: by what customers are erased; needed once one was."""
         self._settings = settings
         self._debounce = debounce
         self._mapping_version = mapping_version
+        self._erasing = erasing
         self._connection: psycopg.Connection[Row] | None = None
         self._server: Server | None = None
         self._lineages: dict[str, int] = {}
@@ -236,14 +217,19 @@ class PostgresIngestStore:
         self._shared_above: dict[str, list[Step]] = {}
 
     @classmethod
-    def under(cls, settings: Settings, mapping_version: str) -> Self:
+    def under(cls, settings: Settings, mapping: Rules) -> Self:
         """The store of a process with these settings and this mapping."""
+        eraser = eraser_of(settings, mapping)
         debounce = settings.debounce
         policy = DebouncePolicy(timedelta(seconds=debounce.quiet_secs), timedelta(seconds=debounce.max_wait_secs))
-        return cls(settings.postgres, policy, mapping_version)
+        erasing = None if eraser is None else (eraser, mapping)
+        return cls(settings.postgres, policy, mapping.version, erasing)
 
     def open(self, structure: Structure, destinations: Sequence[str]) -> None:
-        """Learn the numbers of sources and destinations; the destinations must be registered already."""
+        """Learn the numbers of sources and destinations; the destinations must be registered already.
+
+        Raises SettingsError where customers were erased by a key that this process does not have.
+        """
         self._structure = structure
         self._hashed = frozenset(source.name for source in structure.sources.values() if source.hashed)
         self._followed = frozenset(link.target for source in structure.sources.values() for link in source.refs)
@@ -258,6 +244,9 @@ class PostgresIngestStore:
             cursor.execute(_SQL["read_sources"])
             self._names = dict(cursor.fetchall())
             self._sources = {name: number for number, name in self._names.items()}
+            cursor.execute(_SQL["read_mapping_in_force"])
+            if any(erasing for _, erasing in cursor.fetchall()):
+                self._eraser().check_key(cursor)
             cursor.execute(_SQL["destinations"], {"names": list(destinations)})
             found = {name: number for number, name in cursor.fetchall()}
         if missing := sorted(set(destinations) - found.keys()):
@@ -268,7 +257,7 @@ class PostgresIngestStore:
         wanted = list(partitions)
         with self._transaction() as cursor:
             cursor.execute(_SQL["read_mapping_in_force"])
-            self._refuse_superseded(cursor.fetchall())
+            self._refuse_superseded([version for version, _ in cursor.fetchall()])
             known = self._known(cursor, wanted)
             cursor.execute(_SQL["adopt_topic_ids"], _partition_arrays(known))
             cursor.execute(_SQL["register_origins"], _partition_arrays(known))
@@ -349,13 +338,23 @@ class PostgresIngestStore:
         newest: dict[str, str] = dict(cursor.fetchall())
         return [p if p.topic_id else replace(p, topic_id=newest.get(p.topic, "")) for p in partitions]
 
-    def hold_mapping(self, cursor: Cursor) -> None:
-        """Keep the mapping in force what it is until this transaction ends. Raises Superseded where it is another."""
-        cursor.execute(_SQL["hold_mapping_in_force"])
-        self._refuse_superseded(cursor.fetchall())
+    def hold_mapping(self, cursor: Cursor) -> bool:
+        """Keep the mapping in force what it is until this transaction ends. Raises Superseded where it is another.
 
-    def _refuse_superseded(self, versions: Iterable[Row]) -> None:
-        for (version,) in versions:
+        Whether customers were erased; no other one is before this transaction ends.
+        """
+        cursor.execute(_SQL["hold_mapping_in_force"])
+        found = cursor.fetchall()
+        self._refuse_superseded([version for version, _ in found])
+        return any(erasing for _, erasing in found)
+
+    def _eraser(self) -> StateEraser:
+        if self._erasing is None:
+            raise SettingsError(NO_KEY)
+        return StateEraser(*self._erasing, self._sources)
+
+    def _refuse_superseded(self, versions: Iterable[str]) -> None:
+        for version in versions:
             if version and self._mapping_version not in (None, version):
                 raise Superseded(
                     f"mapping {version[:12]} is in force now, this process has {str(self._mapping_version)[:12]}; "
@@ -365,22 +364,23 @@ class PostgresIngestStore:
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
 
-        1. lock the batch's positions and compare them with what this consumer expects;
+        1. lock the batch's positions and compare them with what this consumer expects; where customers were erased,
+           take out of the batch what it says of them;
         2. upsert the rows, round by round, in key order;
         3. take the mirror's lock, then carry values over key changes, before the round that follows;
         4. resolve roots level by level, also of rows that waited;
-        5. mark the touched orders due, and those that look changed rows up;
+        5. mark the touched orders due, and those that look changed rows up; erase what is left of erased customers;
         6. keep the rejects;
         7. move the positions.
         """
         self._learn_lineages(batch.rounds)
         result = FoldResult()
         with self._transaction() as cursor:
-            self._expect(cursor, batch.moves)
+            eraser = self._eraser() if self._expect(cursor, batch.moves) else None
             # What is read again goes round by round: each order that a row passed by is touched, as it was before.
             for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
-                self._apply(cursor, rounds, result, replay=batch.replay)
-            self._keep(cursor, batch.rejects)
+                self._fold_rounds(cursor, rounds, result, eraser, replay=batch.replay)
+            self._keep(cursor, batch.rejects, eraser)
             self._move(cursor, batch.moves, result)
         return result
 
@@ -401,8 +401,8 @@ class PostgresIngestStore:
         rounds, resolved, failed = attempt(page)
         self._learn_lineages(rounds)
         with self._transaction() as cursor:
-            self.hold_mapping(cursor)
-            self._apply(cursor, rounds, result, late=True)
+            eraser = self._eraser() if self.hold_mapping(cursor) else None
+            self._fold_rounds(cursor, rounds, result, eraser, late=True)
             cursor.execute(_SQL["resolve_rejects"], {"ids": resolved})
             cursor.execute(
                 _SQL["explain_rejects"],
@@ -422,16 +422,35 @@ class PostgresIngestStore:
                 {"who": who, "command": command, "arguments": orjson.dumps(arguments).decode(), "affected": affected},
             )
 
+    def _fold_rounds(
+        self,
+        cursor: Cursor,
+        rounds: Sequence[Sequence[StagedRow]],
+        result: FoldResult,
+        eraser: StateEraser | None,
+        *,
+        late: bool = False,
+        replay: bool = False,
+    ) -> None:
+        """Steps 2 to 5 of `fold`, with what there is to be erased on the way."""
+        if eraser is None:
+            self._apply(cursor, rounds, result, late=late, replay=replay)
+            return
+        incoming, keys = eraser.incoming(cursor, rounds)
+        touched = self._apply(cursor, incoming, result, late=late, replay=replay)
+        cursor.execute(_SQL["lock_mirror"])
+        eraser.follow(cursor, touched, keys)
+
     def _apply(
         self,
         cursor: Cursor,
         rounds: Sequence[Sequence[StagedRow]],
         result: FoldResult,
         *,
-        late: bool = False,
-        replay: bool = False,
-    ) -> None:
-        """Steps 2 to 5 of `fold`. `late`: what is folded takes no row into a newer generation."""
+        late: bool,
+        replay: bool,
+    ) -> list[str]:
+        """Steps 2 to 5 of `fold`; the touched orders. `late`: what is folded takes no row into a newer generation."""
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
         for rows in rounds:
@@ -450,6 +469,7 @@ class PostgresIngestStore:
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
         result.orders += len(touched)
+        return list(touched)
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
         """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
@@ -545,16 +565,18 @@ class PostgresIngestStore:
                 cursor.execute(_SQL["read_lineages"], {"identities": missing})
                 self._lineages.update({identity: number for number, identity in cursor.fetchall()})
 
-    def _expect(self, cursor: Cursor, moves: Sequence[Move]) -> None:
+    def _expect(self, cursor: Cursor, moves: Sequence[Move]) -> bool:
+        """Whether customers were erased. Raises PositionsMoved and Superseded."""
         cursor.execute(_SQL["lock_positions"], {"origin": [move.origin for move in moves]})
         found = cursor.fetchall()
-        self._refuse_superseded({(version,) for _, _, version in found})
-        stored: dict[int, int] = {origin: next_offset for origin, next_offset, _ in found}
+        self._refuse_superseded({version for _, _, version, _ in found})
+        stored: dict[int, int] = {origin: next_offset for origin, next_offset, _, _ in found}
         for move in moves:
             if stored.get(move.origin) != move.expected:
                 raise PositionsMoved(
                     f"origin {move.origin}: expected {move.expected}, the state stands at {stored.get(move.origin)}"
                 )
+        return any(erasing for _, _, _, erasing in found)
 
     def _upsert(
         self,
@@ -765,11 +787,14 @@ class PostgresIngestStore:
                 },
             )
 
-    def _keep(self, cursor: Cursor, rejects: Sequence[tuple[str, Reject]]) -> None:
+    def _keep(self, cursor: Cursor, rejects: Sequence[tuple[str, Reject]], eraser: StateEraser | None) -> None:
         if rejects:
-            cursor.executemany(_SQL["keep_rejects"], [self._reject(topic_id, reject) for topic_id, reject in rejects])
+            rows: set[Name] = {(one.source, one.key) for _, one in rejects if one.source and one.key}
+            erased = {} if eraser is None else eraser.erased_keys(cursor, rows)
+            kept = [self._reject(topic_id, reject, erased) for topic_id, reject in rejects]
+            cursor.executemany(_SQL["keep_rejects"], kept)
 
-    def _reject(self, topic_id: str, reject: Reject) -> dict[str, Any]:
+    def _reject(self, topic_id: str, reject: Reject, erased: Mapping[Name, str]) -> dict[str, Any]:
         message = reject.message
         headers = [
             [name, None if value is None else base64.b64encode(value).decode()] for name, value in message.headers or ()
@@ -780,6 +805,8 @@ class PostgresIngestStore:
             "headers": orjson.dumps(headers).decode(),
             "digest": None,
         }
+        name = (reject.source or "", reject.key or "")
+        without_bytes = reject.source in self._hashed or name in erased
         return {
             "topic": message.topic,
             "topic_id": topic_id,
@@ -787,10 +814,10 @@ class PostgresIngestStore:
             "offset": message.offset,
             "message_ms": message.timestamp_ms,
             "source": self._sources.get(reject.source or ""),
-            "row_key": reject.key,
+            "row_key": erased.get(name, reject.key),
             "reason": str(reject.reason),
             "detail": reject.detail,
-            **(_digest_of(message) if reject.source in self._hashed else raw),
+            **(_digest_of(message) if without_bytes else raw),
         }
 
     def _move(self, cursor: Cursor, moves: Sequence[Move], result: FoldResult) -> None:

@@ -1,7 +1,7 @@
 """The memory twin of the delivery store, held to it by one contract suite. Its clock is a parameter.
 
-`touch` and `put_row` stand in for ingest; `pause`, `ask`, `release_guarded` and `discard_guarded` for an operator's
-commands; everything else is `DeliveryState`.
+`touch` and `put_row` stand in for ingest; `pause`, `ask`, `release_guarded`, `discard_guarded` and `erase` for an
+operator's commands; everything else is `DeliveryState`.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class OrderRecord:
     zeroed: bool = False
     owed_era: int = 0
     digest_era: int = 0
+    erased_revision: int = 0
+    clear: tuple[str, ...] = ()
 
     def owed(self) -> bool:
         """Whether a delivery is owed."""
@@ -121,6 +123,7 @@ class RequestRecord:
     status: int | None = None
     counts_until: float | None = None
     zeroed: int = 0
+    clears: bool = False
 
 
 @dataclass(slots=True)
@@ -241,6 +244,25 @@ class MemoryDeliveryStore:
             order.hold, order.hold_since = Hold.DISCARDED, self._clock()
             order.settled_revision, order.ever_attempted = order.revision, True
             order.first_change = order.first_commit = None
+
+    def erase(
+        self, destination: int, keys: Collection[str], change: Callable[[bytes], bytes], clear: list[str]
+    ) -> None:
+        """Change the documents of these orders, which are owed anew; the API is to lose these attributes of them."""
+        for order in (self._destinations[destination].orders[key] for key in keys):
+            for name in ("last_attempted", "last_accepted"):
+                packed = getattr(order, name)
+                if packed is not None:
+                    setattr(order, name, zlib.compress(change(zlib.decompress(packed)), 1))
+            if not order.owed():
+                order.owed_era, order.due_at = self._era, self._clock()
+                order.lane = Lane.LIVE if order.accepted_at is not None else order.lane
+            order.revision += 1
+            order.erased_revision = order.revision
+            order.digest = order.last_error = order.hold_detail = None
+            order.first_change = self._clock() if order.first_change is None else order.first_change
+            if order.ever_attempted and order.vendor_order_id is not None:
+                order.clear = order.clear or tuple(clear)
 
     def _guarded(self, destination: int, keys: Collection[str]) -> list[OrderRecord]:
         orders = self._destinations[destination].orders
@@ -391,6 +413,7 @@ class MemoryDeliveryStore:
             tuple(order.key for order in going),
             tuple(order.revision for order in going),
             zeroed=sum(order.zeroes for order in going),
+            clears=any(order.clears for order in going),
         )
         for order in going:
             _put_in_flight(record.orders[order.key], order, request, mapping_version)
@@ -577,6 +600,7 @@ def _due(order: OrderRecord, now: float, era: int) -> DueOrder:
         waited,
         order.zeroed and order.owed_era == era,
         not order.ever_attempted and order.owed_era < era,
+        order.clear,
     )
 
 
@@ -588,7 +612,7 @@ def _can_go(orders: dict[str, OrderRecord], going: Outgoing, now: float) -> bool
     order = orders.get(going.key)
     if order is None or order.request is not None or order.held_back():
         return False
-    if not order.settled_revision < going.revision <= order.revision:
+    if not order.settled_revision < going.revision <= order.revision or going.revision < order.erased_revision:
         return False
     return not any(
         other.vendor_order_id == going.vendor_order_id
@@ -609,8 +633,9 @@ def _put_in_flight(order: OrderRecord, going: Outgoing, request: int, mapping_ve
     order.ever_attempted = True
     order.vendor_order_id = going.vendor_order_id
     order.mapping_version = mapping_version
-    order.last_attempted = zlib.compress(going.body, 1)
-    order.placed_at, order.body_bytes, order.zeroed = going.placed_at, len(going.body), going.zero
+    order.placed_at, order.zeroed = going.placed_at, going.zero
+    if not going.clears:
+        order.last_attempted, order.body_bytes = zlib.compress(going.body, 1), len(going.body)
 
 
 def _older(one: float | None, other: float | None) -> float | None:
@@ -641,10 +666,18 @@ def _land(order: OrderRecord, end: Settled, now: float) -> None:
 
 
 def _accept(order: OrderRecord, end: Settled, now: float) -> None:
-    order.settled_revision = max(order.settled_revision, order.sent_revision)
+    clearing = bool(order.clear)
+    if not clearing or (end.clears and order.hold is Hold.DISCARDED):
+        order.settled_revision = max(order.settled_revision, order.sent_revision)
+    if clearing:
+        order.first_change = _older(order.first_change, order.sent_first_change)
+        order.first_commit = _older(order.first_commit, order.sent_first_commit)
+        order.clear = () if end.clears else order.clear
+    else:
+        order.hold = order.hold_detail = order.hold_since = None
     order.accepted_at, order.last_accepted, order.voided = now, order.last_attempted, end.void
     order.attempts, order.send_alone = 0, False
-    order.hold = order.hold_detail = order.hold_since = order.last_error = order.parked_revision = None
+    order.last_error = order.parked_revision = None
     order.quarantine_revision = order.quarantine_mapping = order.quarantine_reason = order.quarantined_at = None
 
 

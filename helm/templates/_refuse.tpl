@@ -14,6 +14,7 @@
 {{- $needed := dict -}}
 {{- range $name, $one := .Values.config.destinations }}{{ $_ := set $needed (printf "destinations.%s.api_key_env" $name) (default "ORDER_SYNC_API_KEY" $one.api_key_env) }}{{ end -}}
 {{- with $settings.postgres.password_env }}{{ $_ := set $needed "postgres.password_env" . }}{{ end -}}
+{{- with $settings.ingest.erase_key_env }}{{ $_ := set $needed "ingest.erase_key_env" . }}{{ end -}}
 {{- range $key, $variable := $settings.kafka.secret_properties }}{{ $_ := set $needed (printf "kafka.secret_properties.%s" $key) $variable }}{{ end -}}
 {{- range $key, $variable := $settings.kafka.schema_registry_secret_properties }}{{ $_ := set $needed (printf "kafka.schema_registry_secret_properties.%s" $key) $variable }}{{ end -}}
 {{- range $key, $variable := $needed -}}

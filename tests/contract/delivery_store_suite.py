@@ -65,6 +65,10 @@ class World:
         """An operator releases or discards guarded orders."""
         raise NotImplementedError
 
+    def erase(self, *keys: str, body: bytes, clear: str) -> None:
+        """An operator erases these orders' customer: documents become `body`, the API is to lose `clear`."""
+        raise NotImplementedError
+
     def gate(self, *, closed: bool) -> None:
         """Ingest begins, or has done with, a backlog."""
         raise NotImplementedError
@@ -103,13 +107,16 @@ class World:
         """The due orders of a lane."""
         return await self.store.due(self.destination, lane, limit, busy)
 
-    async def send(self, lease: Lease, *keys: str, body: bytes = b"{}", zero: bool = False) -> int:
+    async def send(
+        self, lease: Lease, *keys: str, body: bytes = b"{}", zero: bool = False, clears: bool = False
+    ) -> int:
         """Put due orders in flight; the request."""
         due = await self.store.due_among(self.destination, keys)
         assert {one.key for one in due} == set(keys)
         request = await self.store.next_request()
         going = [
-            Outgoing(one.key, one.revision, one.read_at, f"V-{one.key}", body, zero=zero, zeroes=zero) for one in due
+            Outgoing(one.key, one.revision, one.read_at, f"V-{one.key}", body, zero=zero, zeroes=zero, clears=clears)
+            for one in due
         ]
         assert sorted(await self.store.reserve(lease, request, 0, going, VERSION)) == sorted(keys)
         return request
@@ -1146,6 +1153,82 @@ class DeliveryStoreSuite:
                 ("2", None, False),
                 ("1", b"x", False),
             ]
+
+        play(scenario)
+
+    def test_erased_order_is_cleared_before_it_is_settled(self, play: Play) -> None:
+        """It is owed until a document without its customer and then the PATCH were accepted; then it is judged anew."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            [before] = await world.due()
+            await world.end(lease, await world.send(lease, "1", body=b"with"), Fate.ACCEPTED, "1", digest=b"x")
+            world.erase("1", body=b"without", clear="customer_email")
+            [due] = await world.due()
+            assert (due.digest, due.clear) == (None, ("customer_email",))
+            assert await world.store.last_documents(world.destination, ["1"]) == {"1": b"without"}
+            old = Outgoing("1", before.revision, before.read_at, "V-1", b"with")
+            assert await world.store.reserve(lease, await world.store.next_request(), 0, [old], VERSION) == []
+            # A PATCH whose end is not known leaves everything to be done again.
+            for fate, digest in ((Fate.UNKNOWN, None), (Fate.ACCEPTED, b"y")):
+                await world.end(lease, await world.send(lease, "1", body=b"without"), Fate.ACCEPTED, "1", digest=b"y")
+                [due] = await world.due()
+                assert (due.digest, due.clear) == (b"y", ("customer_email",))
+                assert world.look("1")["first_change"]
+                request = await world.send(lease, "1", body=b"null", clears=True)
+                await world.end(lease, request, fate, "1", digest=b"y", clears=True)
+                [due] = await world.due()
+                assert (due.digest, bool(due.clear)) == (digest, fate is Fate.UNKNOWN)
+            assert await world.store.last_documents(world.destination, ["1"]) == {"1": b"without"}
+            assert world.look("1")["body_bytes"] == len(b"without")
+            await world.store.judge(lease, [Judgement("1", due.revision, settle=True)], VERSION)
+            assert await world.due() == []
+
+        play(scenario)
+
+    def test_erased_order_that_changes_meanwhile_stays_owed(self, play: Play) -> None:
+        """A change between the document and the PATCH is sent like any other; the PATCH does not stand for it."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1", body=b"with")
+            world.erase("1", body=b"without", clear="customer_email")
+            await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"x")
+            [due] = await world.due()
+            assert (due.digest, due.clear) == (None, ("customer_email",))
+            assert await world.store.last_documents(world.destination, ["1"]) == {"1": b"without"}
+            await world.end(lease, await world.send(lease, "1", body=b"without"), Fate.ACCEPTED, "1", digest=b"y")
+            request = await world.send(lease, "1", body=b"null", clears=True)
+            world.touch("1")
+            await world.end(lease, request, Fate.ACCEPTED, "1", digest=b"y", clears=True)
+            [due] = await world.due()
+            assert (due.digest, due.clear) == (None, ())
+
+        play(scenario)
+
+    def test_what_was_never_sent_is_not_cleared(self, play: Play) -> None:
+        """The API has nothing of it; and what a person had it keep, it keeps, but for the customer."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("new")
+            world.erase("new", body=b"without", clear="customer_email")
+            assert [one.clear for one in await world.due()] == [()]
+            await world.end(lease, await world.send(lease, "new"), Fate.ACCEPTED, "new", digest=b"x")
+            assert await world.due() == []
+            world.touch("new")
+            [due] = await world.due()
+            guarded = Judgement("new", due.revision, hold=Hold.GUARDED, parked=True)
+            await world.store.judge(lease, [guarded], VERSION)
+            world.decide_guarded("new", release=False)
+            world.erase("new", body=b"without", clear="customer_email")
+            await world.end(lease, await world.send(lease, "new", body=b"without"), Fate.ACCEPTED, "new", digest=b"y")
+            request = await world.send(lease, "new", body=b"null", clears=True)
+            await world.end(lease, request, Fate.ACCEPTED, "new", digest=b"y", clears=True)
+            assert await world.due() == []
+            assert world.look("new")["hold"] == "discarded"
 
         play(scenario)
 

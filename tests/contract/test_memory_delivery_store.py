@@ -37,6 +37,9 @@ class MemoryWorld(World):
         decide = self.store.release_guarded if release else self.store.discard_guarded
         decide(self.destination, keys)
 
+    def erase(self, *keys: str, body: bytes, clear: str) -> None:
+        self.store.erase(self.destination, keys, lambda _: body, clear.split())
+
     def gate(self, *, closed: bool) -> None:
         self.store.gate_closed = closed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from daemon.state.database import async_pool
 from daemon.state.delivery_records import Fate, Hold, Placed
 from daemon.state.delivery_store import PostgresDeliveryStore
 from daemon.state.era import Server, beginning, carried_out
+from daemon.state.erase import SQL as ERASE_SQL
 from daemon.state.queries import queries
 
 MARK = """
@@ -87,6 +89,20 @@ class PostgresWorld(World):
     def decide_guarded(self, *keys: str, release: bool) -> None:
         decide = steer.release_guarded if release else steer.discard_guarded
         decide(self.settings, keys, ["d"], "alice")
+
+    def erase(self, *keys: str, body: bytes, clear: str) -> None:
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            cursor.execute(ERASE_SQL["lock_records"], {"keys": list(keys)})
+            packed = zlib.compress(body)
+            known = [(key, [None if one is None else packed for one in old]) for _, key, *old in cursor.fetchall()]
+            parameters = {
+                "destinations": [self.destination] * len(known),
+                "keys": [key for key, _ in known],
+                "attempted": [bodies[0] for _, bodies in known],
+                "accepted": [bodies[1] for _, bodies in known],
+                "clear": [clear] * len(known),
+            }
+            cursor.execute(ERASE_SQL["erase_records"], parameters)
 
     def gate(self, *, closed: bool) -> None:
         self.connection.execute(
@@ -173,6 +189,7 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
                 "bodies": [b""],
                 "placed_at": [0.0],
                 "body_bytes": [2],
+                "clears": False,
                 "zeros": [False],
                 "zeroed": 0,
             }
@@ -275,8 +292,11 @@ class TestPostgresDeliveryStore(DeliveryStoreSuite):
             known |= {"hold": "backfill", "since": 0.0, "until": 1e9, "forced": True, "after": "", "keys": keys}
             for statement, others in {
                 "lock_outgoing": {},
-                "put_in_flight": {},
-                "settle_orders": {"keys": [str(number) for number in range(5001, 5001 + batch)]},
+                "put_in_flight": {"clears": False},
+                "settle_orders": {
+                    "keys": [str(number) for number in range(5001, 5001 + batch)],
+                    "clears": [False] * batch,
+                },
                 "hold_inherited": {"hold_secs": 1.0},
                 "judge_orders": {},
                 "reopen": {"hold_secs": 1.0},

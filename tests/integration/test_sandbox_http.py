@@ -245,10 +245,61 @@ def test_too_many_orders(make: Callable[..., Rig], status: int) -> None:
 
 
 def test_unknown_paths_and_methods(rig: Rig) -> None:
-    """There is no DELETE, and PATCH is not stood in for."""
+    """There is no DELETE."""
     assert rig.api.request("DELETE", "/v2/orders").status_code == 405
-    assert rig.api.patch("/v2/orders").status_code == 405
+    assert rig.api.put("/v2/orders").status_code == 405
     assert rig.api.post("/v3/orders").status_code == 404
+
+
+# PATCH
+
+
+def patch(rig: Rig, *patches: dict[str, Any]) -> httpx.Response:
+    """PATCH these."""
+    return rig.api.patch("/v2/orders", json=list(patches))
+
+
+def test_a_patch_changes_what_it_names(rig: Rig) -> None:
+    """Null clears, a value replaces, what is not named stays; each change is a version."""
+    customer = order("a")["customer_id"]
+    assert rig.post({**order("a"), "customer_email": "a@example.com", "customer_name": "A", "tax": 1.10}).is_success
+    told = patch(rig, {"order_id": "a", "customer_id": customer, "customer_email": None, "order_tags": ["x"]})
+    assert (told.status_code, told.json()) == (200, {"message": "Orders received"})
+    now = rig.admin.orders()["a"]
+    assert "customer_email" not in now
+    assert (now["customer_name"], now["order_tags"], now["tax"]) == ("A", ["x"], Decimal("1.10"))
+    assert [one.number for one in rig.admin.versions("a")] == [1, 2]
+    assert rig.admin.requests()[-1]["method"] == "PATCH"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"order_id": "b", "customer_id": "c"},
+        {"order_id": "a", "customer_id": "somebody else"},
+        {"order_id": "a", "customer_id": None},
+        {"order_id": "a"},
+        {"products": []},
+        {"refunds": None},
+        {"customer_email": "no address"},
+    ],
+)
+def test_a_patch_is_applied_whole_or_not_at_all(rig: Rig, wrong: dict[str, Any]) -> None:
+    """An order that is not there, or is another customer's, and what cannot be patched."""
+    customer = order("a")["customer_id"]
+    rig.post(order("a"))
+    good = {"order_id": "a", "customer_id": customer}
+    bad = wrong if "order_id" in wrong else good | wrong
+    assert patch(rig, good | {"order_tags": ["x"]}, bad).status_code == 400
+    assert "x" not in rig.admin.orders()["a"].get("order_tags", [])
+
+
+def test_a_post_may_leave_what_it_does_not_name(make: Callable[..., Rig]) -> None:
+    """The provider says neither that it does nor that it does not."""
+    rig = make(post_merges=True)
+    rig.post({**order("a"), "customer_name": "A"})
+    rig.post(order("a"))
+    assert rig.admin.orders()["a"]["customer_name"] == "A"
 
 
 # sizes and the byte window

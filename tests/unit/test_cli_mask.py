@@ -35,9 +35,7 @@ def test_personal_names_are_masked(name: str) -> None:
 def test_json_texts_are_masked_within() -> None:
     """A json column arrives as text: what is personal in it is hidden, its numbers keep their digits."""
     text = '{"total": 1.50, "e_mail": "jo@example.com", "to": [{"City": "Rome", "lines": null}]}'
-    assert masked({"details": text}) == {
-        "details": '{"total": "1.50", "e_mail": "***", "to": [{"City": "***", "lines": null}]}'
-    }
+    assert masked({"details": text}) == {"details": '{"total":1.50,"e_mail":"***","to":[{"City":"***","lines":null}]}'}
     for other in ('{"a": 1.50}', "{not json", "[1, 2]", "[" * 100_000):
         assert masked({"details": other}) == {"details": other}
 

@@ -29,6 +29,9 @@ class NoSources:
 
     column = attribute
 
+    def anywhere(self, name: str) -> None:
+        """Nothing is recorded here."""
+
     def relations(self, source: str) -> list[str]:
         """Never asked."""
         raise AssertionError(source)

@@ -34,6 +34,9 @@ class Anything:
 
     column = attribute
 
+    def anywhere(self, name: str) -> None:
+        """Nothing is recorded here."""
+
     def relations(self, source: str) -> list[str]:  # noqa: ARG002
         """None."""
         return []
