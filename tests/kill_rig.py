@@ -34,6 +34,7 @@ SCALED = {
         "poll_interval_ms": 100,
         "waiting_recheck_secs": 1,
         "backoff_max_secs": 2,
+        "max_voids_per_hour": 12_000,  # an hour of a shop goes by in a minute
     },
 }
 # Holds a fold after its last statement and before its commit, while armed.
