@@ -32,6 +32,7 @@ RECORDED = Path(__file__).parent / "fixtures" / "scrape.prom"
 JOB = "sync/shop"
 SCALE = 300  # of every duration in the rules
 WITHIN = 15  # seconds: the histogram has no bound at a 300th of a quarter of an hour that a busy machine keeps
+STALE = 8  # seconds, likewise: what is owed is debounced for up to 2
 INTERVAL = "250ms"
 LOOK_SECS = 0.25
 IN_SECONDS = ("OrderSyncBackfillOrdersStale", "OrderSyncHeldLong", "OrderSyncIngestBehind")
@@ -43,7 +44,7 @@ VOIDS = 60  # an hour, which is a real one: more than the trade of the test come
 REJECTS = 20
 CHANGES: dict[str, dict[str, object]] = {
     **SCALED,
-    "delivery": {**SCALED["delivery"], "halt_probe_secs": 1, "max_voids_per_hour": VOIDS},
+    "delivery": {**SCALED["delivery"], "halt_probe_secs": 1, "circuit_failures": 3, "max_voids_per_hour": VOIDS},
     "ingest": {"reject_budget": REJECTS},
 }
 
@@ -67,7 +68,7 @@ def shortened(duration: str) -> str:
 def scaled_rules() -> list[dict[str, Any]]:
     """The chart's alerts: durations shortened, and thresholds that few orders reach in a short time."""
     changes = {name: {"threshold": KNOBS[name]["threshold"] / SCALE} for name in IN_SECONDS}
-    changes["OrderSyncLiveOrdersStale"] = {"threshold": WITHIN}
+    changes["OrderSyncLiveOrdersStale"] = {"threshold": STALE}
     changes["OrderSyncQuarantineGrowing"] = {"threshold": 2}
     made = rules(JOB, within=WITHIN, changes=changes)
     for rule in made:

@@ -177,7 +177,12 @@ def test_orders_vanish_in_a_mass(line: Watched, prom: Prometheus) -> None:
     prom.await_firing("OrderSyncGuardHolding")
     line.command("guard", "release", "--all")
     prom.await_quiet("OrderSyncGuardHolding")
-    wait(lambda: all(not line.api.orders()[order]["purchase_total"] for order in gone), "the voids")
+
+    def voided() -> bool:
+        orders = line.api.orders()
+        return not any(orders[number]["purchase_total"] for number in gone)
+
+    wait(voided, "the voids")
 
 
 def test_nobody_can_be_scraped(line: Watched, prom: Prometheus) -> None:

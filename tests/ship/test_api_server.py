@@ -92,7 +92,8 @@ def test_it_is_installed_upgraded_and_rolled_back(path: Path, server: Cluster, t
     values = merged(read(path), WITHOUT_OPERATOR)
     changed = merged(values, {"replicas": 5, "podLabels": {"changed": "yes"}})
     release = Release(server, path.stem, tmp_path)
-    release.helm("install", values=values)
+    told = release.helm("install", values=values)
+    assert f"kubectl -n {path.stem} exec deployment/" in told
     release.holds(render(values))
     first = release.deployment()
     release.lets_in(first["spec"]["template"])
