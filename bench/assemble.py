@@ -17,8 +17,8 @@ from daemon.ingest.change import Change, Message
 from daemon.ingest.debezium import Decoder
 from daemon.mapping.model import Mapping
 from daemon.mapping.rows import StoredRow, Wanted
+from daemon.state.columns import columns_json
 from daemon.state.database import exact_json
-from daemon.state.ingest_store import columns_json
 
 WANTED = 3000
 
