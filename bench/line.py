@@ -30,7 +30,7 @@ from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.schedule import DebouncePolicy
 
 BATCH = 5000
-PARTITIONS = 3
+PARTITIONS = 4
 FIRST_LSN = 1_000_000
 POLICY = DebouncePolicy(timedelta(seconds=60), timedelta(seconds=600))
 
