@@ -33,7 +33,10 @@ def measure(size: Size) -> list[Figure]:
                 "insert into destination (name, base_url, client_id) values ('bench', %s, %s)", [url, DEFAULT_CLIENT_ID]
             )
             store = PostgresIngestStore(postgres, POLICY)
-            store.open(shop_mapping().structure, ["bench"])
+            structure = shop_mapping().structure
+            store.open(structure, ["bench"])
+            for source in structure.sources:
+                store.note_relations(source, structure.relations_version(source))
             store.close()
             fill(connection, orders)
             make_due(connection, orders, orders // DUE_SHARE)

@@ -18,7 +18,7 @@ from daemon.mapping.kinds import ListKind, RowKind
 from daemon.mapping.rows import ALL_COLUMNS, StoredRow
 
 if TYPE_CHECKING:
-    from daemon.mapping.model import Many, Mapping, Match, One, SortKey, SourceMap
+    from daemon.mapping.model import Many, Mapping, One, SortKey, SourceMap
 
 _BUSY = object()
 ABSENT = object()
@@ -240,10 +240,11 @@ class Graph:
         index = self._indexes.get(name)
         if index is None:
             index = {}
+            theirs = [part.their for part in relation.match if part.their is not None]
             for child in self._known(relation.target):
-                values = _match_values(child, relation.match)
-                if values is not None:
-                    index.setdefault(tuple(_text(value, relation) for value in values), []).append(child)
+                values = [child.column(column) for column in theirs]
+                if None not in values:
+                    index.setdefault(tuple([_text(value, relation) for value in values]), []).append(child)
             self._indexes[name] = index
         return index
 
@@ -261,19 +262,9 @@ class Graph:
         return [row for _, row in known] + [row for value, row in keyed if value is None]
 
 
-def _match_values(child: Row, match: tuple[Match, ...]) -> list[Any] | None:
-    values = []
-    for part in match:
-        if part.their is None:
-            continue
-        value = child.column(part.their)
-        if value is None:
-            return None
-        values.append(value)
-    return values
-
-
 def _text(value: Any, relation: One | Many) -> str:
+    if type(value) is str:
+        return value
     try:
         return key_text(value)
     except ValueError as error:
@@ -285,6 +276,7 @@ def _key_order(stored: StoredRow) -> tuple[int, int, str]:
     return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
 
 
+@functools.cache
 def _sort_class(kind: type) -> str:
     if issubclass(kind, int | Decimal):
         return "number"
