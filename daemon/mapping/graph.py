@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from daemon.mapping.model import Many, Mapping, One, SortKey, SourceMap
 
 _BUSY = object()
+_NUMBERS = (int, Decimal)  # `int | Decimal` would be made anew, and asked slowly, for every row
 ABSENT = object()
 """What no value is."""
 
@@ -254,7 +255,7 @@ class Graph:
         evaluate = part.expression.evaluate
         keyed = [(evaluate({"row": row, "order": self.order}), row) for row in rows]
         known = [(value, row) for value, row in keyed if value is not None]
-        if len(set(map(_sort_class, {type(value) for value, _ in known}))) > 1:
+        if len({_sort_class(kind) for kind in {type(value) for value, _ in known}}) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )
@@ -276,9 +277,8 @@ def _key_order(stored: StoredRow) -> tuple[int, int, str]:
     return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
 
 
-@functools.cache
 def _sort_class(kind: type) -> str:
-    if issubclass(kind, int | Decimal):
+    if issubclass(kind, _NUMBERS):
         return "number"
     if issubclass(kind, str):
         return "text"
