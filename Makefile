@@ -7,10 +7,10 @@ WORKERS ?= 2
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format unit simulate mutants soak bench record scrape schema generate chart image lock clean
+.PHONY: help setup demo test check format unit simulate mutants soak bench bench-full bench-compare record scrape schema generate chart image lock clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make the virtual environment with the locked dependencies
 
@@ -49,6 +49,12 @@ soak: setup ## Real time, repeated kills; run before closing an issue (about ten
 
 bench: setup ## Figures of speed, in bench/results.json too (some minutes; FIGURES="decode fold" takes these alone)
 	PYTHONPATH=tests $(BIN)/python bench $(FIGURES)
+
+bench-full: setup ## All figures of speed, also peers and a state of millions of orders (an hour or two)
+	PYTHONPATH=tests $(BIN)/python bench --full $(FIGURES)
+
+bench-compare: setup ## This revision beside BASE=<revision>, in turn; fails where a rate got worse by more than noise
+	$(BIN)/python bench/compare.py $(BASE) $(FIGURES)
 
 record: setup ## Record corpora from real connectors (NAME="..."; without one: what there is to record)
 	PYTHONPATH=tests $(BIN)/python -m recorder $(NAME)

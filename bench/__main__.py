@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,8 @@ from rig import GLANCE, HERE, HOUR, MINUTES, Figure, machine
 from daemon.errors import OrderSyncError
 from daemon.operate.logs import configure_logs
 
-FIGURES = ("decode", "fold", "peers", "assemble", "deliver", "freshness", "scale")
+MINUTES_LONG = ("decode", "fold", "assemble", "deliver", "freshness")
+FIGURES = (*MINUTES_LONG, "peers", "scale", "processes", "ready")
 
 
 def table_of(figures: list[Figure], title: str) -> Table:
@@ -37,18 +39,20 @@ def table_of(figures: list[Figure], title: str) -> Table:
 def main() -> None:
     """The command."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all without one")
-    arguments.add_argument("--full", action="store_true", help="sizes that take an hour")
+    arguments.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}")
+    arguments.add_argument("--full", action="store_true", help="all figures, in sizes that take an hour")
     arguments.add_argument("--glance", action="store_true", help="sizes that show only that it works")
+    arguments.add_argument("--rounds", type=int, help="of everything that is compared")
     arguments.add_argument("--json", type=Path, default=HERE / "results.json")
     chosen = arguments.parse_args()
     if unknown := set(chosen.figures) - set(FIGURES):
         arguments.error(f"{', '.join(sorted(unknown))}: no such figure; there are {', '.join(FIGURES)}")
     configure_logs("console", "error")
     size = HOUR if chosen.full else GLANCE if chosen.glance else MINUTES
+    size = replace(size, rounds=chosen.rounds or size.rounds)
     told, taken, missing = machine(), [], {}
     console = Console()
-    for name in chosen.figures or FIGURES:
+    for name in chosen.figures or (FIGURES if chosen.full else MINUTES_LONG):
         console.print(f"{name} ...")
         try:
             figures: list[Figure] = importlib.import_module(name).measure(size)

@@ -70,7 +70,6 @@ def _round(daemon: Running, numbers: Iterator[int], secs: float) -> list[float]:
         placed[number] = time.time()
         daemon.topics.send(order_rows(number))
         time.sleep(max(0.0, began + count / RATE - time.monotonic()))
-    daemon.topics.produce(())
     least = min(placed), max(placed)
 
     def settled() -> bool:

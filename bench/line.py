@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import threading
 import time
@@ -30,7 +31,7 @@ from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.schedule import DebouncePolicy
 
 BATCH = 5000
-PARTITIONS = 3
+PARTITIONS = 4
 FIRST_LSN = 1_000_000
 POLICY = DebouncePolicy(timedelta(seconds=60), timedelta(seconds=600))
 
@@ -45,7 +46,7 @@ class Topics:
         self.structure: Structure = dataclasses.replace(structure, sources=sources)
         self.bootstrap = broker.bootstrap
         self.messages = 0
-        self._lsn = first_lsn
+        self._lsns = itertools.count(first_lsn, 64)
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "log_level": 2})
         for source in sources.values():
             broker.create_topic(source.topic, PARTITIONS)
@@ -56,8 +57,7 @@ class Topics:
         """
         for source, key, row in rows:
             self.messages += 1
-            self._lsn += 64
-            value = envelope(source, row, self._lsn, int(time.time() * 1000), op)
+            value = envelope(source, row, next(self._lsns), int(time.time() * 1000), op)
             declared = self.structure.sources[source]
             identity = orjson.dumps({name: row[name] for name in declared.key or ("id",)})
             partition = sum(key.encode()) % PARTITIONS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -40,6 +41,9 @@ class Running:
     api: SandboxAdmin
     look: psycopg.Connection[Any]
     replica: Replica
+    pid: int
+    ready_secs: float
+    """From the start of its process until it was ready."""
 
     def settled(self, least: int = 0) -> None:
         """Return once at least so many orders are known and none is owed."""
@@ -52,7 +56,7 @@ class Running:
 
         self.until(done, "all orders to be settled")
 
-    def until(self, condition: Any, what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
         """Return once it holds."""
         wait_until(condition, what, timeout=TIMEOUT, interval=0.1)
 
@@ -63,12 +67,18 @@ class Running:
 
 
 @contextmanager
-def running(server: PostgresServer, broker: Broker, window_secs: float) -> Iterator[Running]:
-    """One with the demo shop's mapping, production's settings but for the debounce and the window of the budget."""
+def running(
+    server: PostgresServer,
+    broker: Broker,
+    window_secs: float,
+    prepare: Callable[[Postgres, str], None] = lambda _postgres, _url: None,
+) -> Iterator[Running]:
+    """One with the demo shop's mapping, production's settings but for the debounce and the window of the budget.
+
+    `prepare` is handed the migrated state and the API's URL before the daemon starts.
+    """
     budget = int(BYTES_A_SECOND * window_secs)
-    options = SandboxOptions(
-        budget_bytes=budget, budget_window_secs=window_secs, keep_versions=2, keep_requests=100_000
-    )
+    options = SandboxOptions(budget_bytes=budget, budget_window_secs=window_secs, keep_versions=2)
     topics = Topics(broker)
     with (
         tempfile.TemporaryDirectory(prefix="order-sync-bench-") as home,
@@ -78,22 +88,23 @@ def running(server: PostgresServer, broker: Broker, window_secs: float) -> Itera
         SandboxAdmin(api.url, timeout_secs=120) as admin,
     ):
         admin.fault("delay", seconds=LATENCY_SECS, count=None)
-        replica = Replica(Path(home) / "bench", _settings(Path(home), topics, postgres, api.url, window_secs))
+        prepare(postgres, api.url)
+        replica = Replica(Path(home) / "bench", settings_file(Path(home), topics, postgres, api.url, window_secs))
+        started = time.monotonic()
         child = replica.start("run")
         try:
             wait_until(
-                lambda: child.returncode is not None or bool(replica.get("/readyz")),
-                "the daemon to be ready",
-                timeout=60,
+                lambda: child.returncode is not None or bool(replica.get("/readyz")), "the daemon", timeout=TIMEOUT
             )
             if child.returncode is not None:
                 raise child.failure(f"ended with {child.returncode}")
-            yield Running(topics, admin, look, replica)
+            yield Running(topics, admin, look, replica, child.pid, time.monotonic() - started)
         finally:
             child.end()
 
 
-def _settings(home: Path, topics: Topics, postgres: Postgres, url: str, window_secs: float) -> Mapping[str, Any]:
+def settings_file(home: Path, topics: Topics, postgres: Postgres, url: str, window_secs: float) -> Mapping[str, Any]:
+    """The settings of a daemon over these topics, with the demo shop's mapping beside them in `home`."""
     text = files("daemon.demo").joinpath("shop/mapping.yaml").read_text(encoding="utf-8")
     mapping = home / "mapping.yaml"
     mapping.write_text(re.sub(r"(?m)^(    topic: \S+)$", rf"\1.{topics.suffix}", text), encoding="utf-8")

@@ -139,11 +139,14 @@ def _claims(connection: psycopg.Connection[Any], orders: int) -> list[Figure]:
 
 
 def _scans(node: dict[str, Any]) -> Iterable[tuple[str | None, float]]:
-    """(index, records read) of every scan of order_sync in a plan."""
+    """(index, records read) of every scan of order_sync in a plan; no index: all records."""
+    below = node.get("Plans", [])
     if node.get("Relation Name") == "order_sync":
-        yield node.get("Index Name"), node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    for below in node.get("Plans", ()):
-        yield from _scans(below)
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        by_bitmap = below[0].get("Index Name") if node["Node Type"] == "Bitmap Heap Scan" else None
+        yield node.get("Index Name", by_bitmap), node["Actual Rows"] + removed
+    for one in below:
+        yield from _scans(one)
 
 
 class Folder:

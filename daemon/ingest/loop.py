@@ -96,6 +96,7 @@ class IngestLoop:
         self._standing = Standing(sources, store, kafka, self._halts, self._gathered.forget, self._released)
         self._under_way: UnderWay | None = None
         self._picture = Picture()
+        self._unsettled = False  # whether that is still to be judged by
         self._ended: set[Partition] = set()
         self._failures = self._revocations = self._assignments = 0
         self._not_before = self._next_look = self._next_tell = self._longest_lag = 0.0
@@ -119,7 +120,7 @@ class IngestLoop:
                 self.run_once()
             self._end_fold()
             self._chores.hurry()
-            self._keep_house()
+            self._use_state()
         finally:
             self._kafka.close()
             if self._under_way is not None:
@@ -132,6 +133,7 @@ class IngestLoop:
         self._health.turned()
         self._follow_group()
         self._look()
+        self._use_state()
         self._take(self._kafka.poll(self._patience()))
         self._follow_group()
         busy = self._under_way is not None and not self._under_way.result.done()
@@ -140,8 +142,17 @@ class IngestLoop:
             self._fold()
         elif not busy:
             self._end_fold()
-        self._keep_house()
+        self._use_state()
         self._tell()
+
+    def _use_state(self) -> None:
+        """Do what else needs the state, unless a fold is under way: then it is done as soon as that has ended."""
+        if self._under_way is not None:
+            return
+        if self._unsettled and not self._paused():
+            self._settle()
+        if not self._failures:
+            self._keep_house()
 
     def _opened(self, names: list[str]) -> bool:
         self._health.turned()
@@ -177,15 +188,13 @@ class IngestLoop:
             self._next_look = 0.0
 
     def _look(self) -> None:
-        """Take the picture that was asked for, judge by it, and ask for the next one when it is time."""
+        """Take the picture that was asked for, and ask for the next one when it is time."""
         picture, now = self._cluster.answer(), time.monotonic()
         if picture is not None:
             self._troubles.note(picture, {topic for topic, _ in self._standing.mine})
             if picture.failure is None:
                 self._picture = picture
-                self._end_fold()
-                if not self._paused():
-                    self._settle(picture, now)
+                self._unsettled = not self._paused()
             self._next_look = now + self._pace()
         elif not self._cluster.asked and now >= self._next_look:
             self._cluster.ask()
@@ -195,12 +204,15 @@ class IngestLoop:
             self._kafka.renew_password()
             self._cluster.renew_password()
 
-    def _settle(self, picture: Picture, now: float) -> None:
+    def _settle(self) -> None:
+        """Judge by the latest picture, which asks the state."""
+        self._unsettled = False
         try:
-            what = known(picture, self._store)
+            what = known(self._picture, self._store)
             if not self._eras.settle(what, self._troubles.unreadable):
                 return
             started = self._standing.settle(what)
+            now = time.monotonic()
             if started or self._gate.due(self._longest_lag, now):
                 self._gate.close(self._store, what.ends(without=self._troubles.unreadable), now)
         except TryAgain as error:
@@ -273,9 +285,10 @@ class IngestLoop:
             self._end()  # and then once more: what is done about it is done in order
             return
         self._end()
-        self._keep_house()
-        if prepared.batch.replay != self._eras.replaying:
-            return  # a new era meanwhile: once more, for it
+        judged = self._unsettled
+        self._use_state()
+        if judged or prepared.batch.replay != self._eras.replaying:
+            return  # partitions may have gone, or an era begun: prepared again
         self._under_way = self._folder.begin(prepared)
         gathered.begun(len(messages))
         if gathered.part:  # of something that could not be folded: one after the other
@@ -352,9 +365,6 @@ class IngestLoop:
         self._metrics.ingest_paused.set(0)
 
     def _keep_house(self) -> None:
-        """Where nothing is under way and nothing is wrong."""
-        if self._failures or self._under_way is not None:
-            return
         try:
             self._gate.look(self._store, time.monotonic())
             self._eras.look(time.monotonic())

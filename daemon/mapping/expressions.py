@@ -262,9 +262,10 @@ class _Compiler:
         name = node.attr
         if isinstance(kind, RowKind):
             found = self._schema.attribute(kind.source, name, self._place)
+            variable = node.node.name if isinstance(node.node, nodes.Name) else None
 
             def read(frame: Frame) -> Any:
-                row = base(frame)
+                row = base(frame) if variable is None else frame[variable]
                 value = row.known.get(name, ABSENT)  # a column, nearly always
                 return row.attribute(name) if value is ABSENT else value
 

@@ -18,9 +18,10 @@ from daemon.mapping.kinds import ListKind, RowKind
 from daemon.mapping.rows import ALL_COLUMNS, StoredRow
 
 if TYPE_CHECKING:
-    from daemon.mapping.model import Many, Mapping, Match, One, SortKey, SourceMap
+    from daemon.mapping.model import Many, Mapping, One, SortKey, SourceMap
 
 _BUSY = object()
+_NUMBERS = (int, Decimal)  # `int | Decimal` would be made anew, and asked slowly, for every row
 ABSENT = object()
 """What no value is."""
 
@@ -240,10 +241,11 @@ class Graph:
         index = self._indexes.get(name)
         if index is None:
             index = {}
+            theirs = [part.their for part in relation.match if part.their is not None]
             for child in self._known(relation.target):
-                values = _match_values(child, relation.match)
-                if values is not None:
-                    index.setdefault(tuple(_text(value, relation) for value in values), []).append(child)
+                values = [child.column(column) for column in theirs]
+                if None not in values:
+                    index.setdefault(tuple([_text(value, relation) for value in values]), []).append(child)
             self._indexes[name] = index
         return index
 
@@ -253,7 +255,7 @@ class Graph:
         evaluate = part.expression.evaluate
         keyed = [(evaluate({"row": row, "order": self.order}), row) for row in rows]
         known = [(value, row) for value, row in keyed if value is not None]
-        if len(set(map(_sort_class, {type(value) for value, _ in known}))) > 1:
+        if len({_sort_class(kind) for kind in {type(value) for value, _ in known}}) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )
@@ -261,19 +263,9 @@ class Graph:
         return [row for _, row in known] + [row for value, row in keyed if value is None]
 
 
-def _match_values(child: Row, match: tuple[Match, ...]) -> list[Any] | None:
-    values = []
-    for part in match:
-        if part.their is None:
-            continue
-        value = child.column(part.their)
-        if value is None:
-            return None
-        values.append(value)
-    return values
-
-
 def _text(value: Any, relation: One | Many) -> str:
+    if type(value) is str:
+        return value
     try:
         return key_text(value)
     except ValueError as error:
@@ -286,7 +278,7 @@ def _key_order(stored: StoredRow) -> tuple[int, int, str]:
 
 
 def _sort_class(kind: type) -> str:
-    if issubclass(kind, int | Decimal):
+    if issubclass(kind, _NUMBERS):
         return "number"
     if issubclass(kind, str):
         return "text"

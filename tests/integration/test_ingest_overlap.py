@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from fixtures.postgres import Database
 from ingest_rig import QUIET, TIMEOUT, Line, accounted, complete, prepared, rows, steps_back
 
 from daemon.errors import PositionsMoved, StateContended, StateRefused, StateUnavailable
+from daemon.ingest import eras
+from daemon.state.era import Era
 from daemon.state.ingest_store import Batch, FoldResult, PostgresIngestStore
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
@@ -43,6 +46,21 @@ class Slow(PostgresIngestStore):
     def fold(self, batch: Batch) -> FoldResult:
         self.begun.set()
         assert self.may_end.wait(TIMEOUT)
+        return super().fold(batch)
+
+
+class Restored(Slow):
+    """While the first fold is under way, another process finds that the state went back."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.replays: list[bool] = []
+
+    def era(self) -> Era:
+        return dataclasses.replace(super().era(), replaying=bool(self.replays))
+
+    def fold(self, batch: Batch) -> FoldResult:
+        self.replays.append(batch.replay)
         return super().fold(batch)
 
 
@@ -89,6 +107,24 @@ def test_the_loop_goes_on_beside_a_slow_transaction(
         eventually(lambda: complete(state, line), timeout=TIMEOUT, what="all twelve")
         eventually(lambda: running.gauge("consumer_lag_messages") == 0, timeout=TIMEOUT, what="no lag")
     assert not steps_back(state)
+
+
+def test_a_batch_that_was_prepared_before_a_new_era_is_prepared_again(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else orders that it touches would not be sent anew, although the API may have what was lost."""
+    monkeypatch.setattr(eras, "LOOK_SECS", 0.0)
+    line.send("orders", 5)
+    with line.running(store=Restored, kafka={"batch_max_messages": 5, "topic_refresh_secs": 60}) as running:
+        store = running.store
+        assert isinstance(store, Restored)
+        assert store.begun.wait(TIMEOUT)
+        line.send("orders", 5)
+        eventually(lambda: len(running.loop._gathered.messages) == 10, timeout=TIMEOUT, what="the next batch")
+        store.may_end.set()
+        eventually(lambda: complete(state, line), timeout=TIMEOUT, what="all ten")
+    assert store.replays[:2] == [False, True]
+    assert all(store.replays[1:])
 
 
 def test_whatever_becomes_of_a_transaction_nothing_is_lost_doubled_or_moved_back(
