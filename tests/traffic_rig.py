@@ -224,7 +224,7 @@ class Rig:
 
     def lateness(self, numbers: range) -> list[float]:
         """Of orders that changed once: seconds from the change to its acceptance, ascending."""
-        return sorted(self.api.versions(f"T-{n}")[0].at - self.traffic.changed_at[n] for n in numbers)
+        return sorted(self.api.versions(f"T-{n}", DEFAULT_CLIENT_ID)[0].at - self.traffic.changed_at[n] for n in numbers)
 
 
 def percentile(ascending: list[float], share: float) -> float:

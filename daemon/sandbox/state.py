@@ -69,9 +69,10 @@ class OrderBook:
 
     def versions(self, order_id: str, client_id: str | None = None) -> Iterator[tuple[OrderKey, Version]]:
         """The versions kept of one id, oldest first, under every client id unless one is given."""
-        for key, versions in self._versions.items():
-            if key[1] == order_id and client_id in (None, key[0]):
-                yield from ((key, version) for version in versions)
+        keys = self._versions if client_id is None else [(client_id, order_id)]
+        for key in keys:
+            if key[1] == order_id:
+                yield from ((key, version) for version in self._versions.get(key, ()))
 
     def forget(self, order_id: str, client_id: str | None = None) -> int:
         """Drop every version of one id, under every client id unless one is given; of how many orders."""
