@@ -90,6 +90,7 @@ class Gathered:
             return True
         if count == 0 or self.poison is not None:
             return False
+        self.part = 1  # more may come before it is tried
         self.poison = f"{why}; see the message's values against the mapping's keys, relations and types"
         return True
 

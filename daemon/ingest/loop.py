@@ -130,7 +130,8 @@ class IngestLoop:
 
     def run_once(self) -> None:
         """One turn: look at Kafka, settle partitions, poll, fold when the batch is full, old enough or at an end."""
-        self._health.turned()
+        if self._under_way is None:  # one that never ends must not go unseen: while it lasts, nothing counts as a turn
+            self._health.turned()
         self._follow_group()
         self._look()
         self._use_state()
@@ -151,6 +152,7 @@ class IngestLoop:
             return
         if self._unsettled and not self._paused():
             self._settle()
+            self._next_look = min(self._next_look, time.monotonic() + self._pace())
         if not self._failures:
             self._keep_house()
 
@@ -307,6 +309,7 @@ class IngestLoop:
         except BaseException:
             self._gathered.failed()
             raise
+        self._health.turned()
         self._gathered.folded(fold.prepared.messages)
         standing = self._standing.partitions
         self._eras.mirror({name: at for name, at in moved.items() if name in standing}, standing)

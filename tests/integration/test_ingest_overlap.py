@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -18,7 +19,7 @@ from ingest_rig import QUIET, TIMEOUT, Line, accounted, complete, prepared, rows
 from daemon.errors import PositionsMoved, StateContended, StateRefused, StateUnavailable
 from daemon.ingest import eras
 from daemon.state.era import Era
-from daemon.state.ingest_store import Batch, FoldResult, PostgresIngestStore
+from daemon.state.ingest_store import Batch, FoldResult, Position, PostgresIngestStore, TopicPartition
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
@@ -64,6 +65,35 @@ class Restored(Slow):
         return super().fold(batch)
 
 
+class Away(PostgresIngestStore):
+    """Is away once, when partitions are judged."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.leaves, self.left = threading.Event(), threading.Event()
+
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Position]:
+        if self.leaves.is_set() and not self.left.is_set():
+            self.left.set()
+            raise StateUnavailable("gone for a moment")
+        return super().positions(partitions)
+
+
+class Refusing(PostgresIngestStore):
+    """Never takes order 1, and says so once the loop may have gathered more."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def fold(self, batch: Batch) -> FoldResult:
+        self.begun.set()
+        assert self.may_end.wait(TIMEOUT)
+        if any(row.key == "1" for rows in batch.rounds for row in rows):
+            raise StateRefused("a value of order 1")
+        return super().fold(batch)
+
+
 class Stormy(PostgresIngestStore):
     """Fails every other fold: before it did anything, or after all was committed."""
 
@@ -93,18 +123,23 @@ class Stormy(PostgresIngestStore):
 def test_the_loop_goes_on_beside_a_slow_transaction(
     line: Line, state: psycopg.Connection, eventually: Callable[..., None]
 ) -> None:
-    """What comes meanwhile is fetched and shown as lag, and folded behind what came before."""
+    """What comes meanwhile is fetched and shown as lag, and folded behind what came before. One that never ended would
+    be seen: the loop does not say that it turned.
+    """
     line.send("orders", 5)
     with line.running(store=Slow) as running:
         store = running.store
         assert isinstance(store, Slow)
         assert store.begun.wait(TIMEOUT)
+        turned = running.health._turned_at
         line.send("orders", 7)
         eventually(lambda: running.gauge("consumer_lag_messages") == 12, timeout=TIMEOUT, what="the lag of all twelve")
         assert accounted(state) == 0
         assert not running.loop.caught_up.is_set()
+        assert running.health._turned_at == turned
         store.may_end.set()
         eventually(lambda: complete(state, line), timeout=TIMEOUT, what="all twelve")
+        assert running.health._turned_at > turned
         eventually(lambda: running.gauge("consumer_lag_messages") == 0, timeout=TIMEOUT, what="no lag")
     assert not steps_back(state)
 
@@ -120,11 +155,46 @@ def test_a_batch_that_was_prepared_before_a_new_era_is_prepared_again(
         assert isinstance(store, Restored)
         assert store.begun.wait(TIMEOUT)
         line.send("orders", 5)
-        eventually(lambda: len(running.loop._gathered.messages) == 10, timeout=TIMEOUT, what="the next batch")
+        gathered = running.loop._gathered  # the first fold may be one of ends alone
+        eventually(lambda: len(gathered.messages) - gathered.taken >= 5, timeout=TIMEOUT, what="the next batch")
         store.may_end.set()
         eventually(lambda: complete(state, line), timeout=TIMEOUT, what="all ten")
     assert store.replays[:2] == [False, True]
     assert all(store.replays[1:])
+
+
+def test_only_the_message_that_is_refused_becomes_a_reject(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """Not those that were gathered while its transaction was under way."""
+    line.send("orders", 1)
+    with line.running(store=Refusing, kafka={"batch_max_messages": 50}) as running:
+        store = running.store
+        assert isinstance(store, Refusing)
+        assert store.begun.wait(TIMEOUT)
+        line.send("orders", 20)
+        eventually(lambda: len(running.loop._gathered.messages) > 1, timeout=TIMEOUT, what="what came after it")
+        store.may_end.set()
+        eventually(lambda: accounted(state) == 21, timeout=TIMEOUT, what="all of them")
+    assert state.execute('select "offset" from rejected_message').fetchall() == [(0,)]
+    assert len(rows(state, "orders")) == 20
+
+
+def test_a_state_that_is_away_while_partitions_are_judged_is_asked_again_soon(
+    line: Line, state: psycopg.Connection, eventually: Callable[..., None]
+) -> None:
+    """Consumption is paused meanwhile: not until Kafka would be looked at anyway."""
+    line.send("orders", 3)
+    with line.running(store=Away, kafka={"topic_refresh_secs": 600}) as running:
+        store = running.store
+        assert isinstance(store, Away)
+        eventually(lambda: complete(state, line), timeout=TIMEOUT, what="the first three")
+        eventually(lambda: running.loop._next_look > time.monotonic() + 60, timeout=TIMEOUT, what="no look soon")
+        store.leaves.set()
+        running.loop._next_look = 0.0
+        assert store.left.wait(TIMEOUT)
+        line.send("orders", 3)
+        eventually(lambda: complete(state, line), timeout=TIMEOUT, what="the other three")
 
 
 def test_whatever_becomes_of_a_transaction_nothing_is_lost_doubled_or_moved_back(

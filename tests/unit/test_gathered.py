@@ -75,6 +75,21 @@ def test_what_cannot_be_folded_is_halved_down_to_one_message() -> None:
     assert [m.offset for m in gathered.next_part()[0]] == [1, 2]
 
 
+def test_a_lone_message_that_cannot_be_folded_takes_none_that_came_after_it_with_it() -> None:
+    """It alone becomes a reject: its transaction ends beside the loop, and more may have been gathered before that."""
+    gathered = Gathered()
+    gathered.take(poll(message("a", 0)), 0.0)
+    gathered.begun(1)
+    gathered.failed()
+    assert gathered.close_in("refused")
+    gathered.take(poll(message("a", 1), message("a", 2), ends={("a", 0): 3}), 0.0)
+    part, ends = gathered.next_part()
+    assert ([m.offset for m in part], ends) == ([0], {})
+    assert gathered.poison is not None
+    gathered.folded(1)
+    assert gathered.poison is None
+
+
 def test_a_forgotten_topic_leaves_the_others_whole() -> None:
     """Its messages, ends and bytes are gone; what was wrong with its first message does not blame another's."""
     gathered = Gathered()
