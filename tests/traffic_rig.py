@@ -224,7 +224,8 @@ class Rig:
 
     def lateness(self, numbers: range) -> list[float]:
         """Of orders that changed once: seconds from the change to its acceptance, ascending."""
-        return sorted(self.api.versions(f"T-{n}", DEFAULT_CLIENT_ID)[0].at - self.traffic.changed_at[n] for n in numbers)
+        accepted = {n: self.api.versions(f"T-{n}", DEFAULT_CLIENT_ID)[0].at for n in numbers}
+        return sorted(at - self.traffic.changed_at[n] for n, at in accepted.items())
 
 
 def percentile(ascending: list[float], share: float) -> float:
