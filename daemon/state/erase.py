@@ -316,21 +316,17 @@ class StateEraser:
         if not targets:
             return
         hashes = {row_hash(*name): name for name in targets}
-        others: set[Name] = set()
-        for customer in set(targets.values()):
-            mine = [number for number, name in hashes.items() if targets[name] == customer]
-            own = [name for name, who in work.customers.items() if who == customer]
-            parameters = {
-                "hashes": mine,
-                "orders": list(all_orders),
-                "root": self._numbers[self._eraser.root],
-                "mark": ERASED,
-                "stands_for": mark_of(customer),
-                "own_sources": [self._numbers[source] for source, _ in own],
-                "own_keys": [key for _, key in own],
-            }
-            cursor.execute(SQL["looked_up_by_others"], parameters)
-            others |= {hashes[number] for (number,) in cursor.fetchall()}
+        own = self._numbered(list(work.customers))
+        parameters = {
+            "hashes": list(hashes),
+            "orders": list(all_orders),
+            "root": self._numbers[self._eraser.root],
+            "mark": ERASED,
+            "own_sources": own["sources"],
+            "own_keys": own["keys"],
+        }
+        cursor.execute(SQL["looked_up_by_others"], parameters)
+        others = {hashes[number] for (number,) in cursor.fetchall()}
         erased.kept_for_others |= others
         alone = {name: customer for name, customer in targets.items() if name not in others}
         work.named += [Named(self._eraser.row(*name), customer, What.ROW) for name, customer in alone.items()]

@@ -39,19 +39,18 @@ from unnest(%(hashes)b::bigint[]) as h (hash)
 cross join lateral (select * from source_row x where x.refs @> array[h.hash] offset 0) r
 
 -- name: looked_up_by_others
--- Which of these looked-up rows belong to orders of other customers, too, or are looked up by rows that are not the
--- customer's: such as a household by another customer. `own`: rows that are erased with them.
+-- Which of these looked-up rows belong to orders of customers who are not erased, or are looked up by rows of theirs,
+-- such as a household. `own`: rows that are erased with them.
 select h.hash from unnest(%(hashes)b::bigint[]) as h (hash)
 where exists (
     select from (
         select x.source, x.key, x.root, x.columns ->> %(mark)s as mark from source_row x where x.refs @> array[h.hash] offset 0
     ) r
     where case when r.root is null
-               then r.mark is distinct from %(stands_for)s
+               then r.mark is null
                     and (r.source, r.key) not in (select * from unnest(%(own_sources)b::smallint[], %(own_keys)b::text[]))
                else r.root <> all(%(orders)b::text[])
-                    and (select o.columns ->> %(mark)s from source_row o where o.source = %(root)s and o.key = r.root)
-                        is distinct from %(stands_for)s end
+                    and (select o.columns ->> %(mark)s from source_row o where o.source = %(root)s and o.key = r.root) is null end
 )
 
 -- name: drop_rows
