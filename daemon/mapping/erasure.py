@@ -53,7 +53,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A row that another one names over `link`, by its only column that is no constant."""
+    """A row that another one names over `link`. `column`: the only one that is no constant; empty if it takes more."""
 
     link: Link
     column: str
@@ -117,12 +117,11 @@ class Eraser:
         self._contact = {name: {column for at, column in uses.contact if at == name} for name in mapping.sources}
 
     def _shared_links(self, name: str) -> Iterator[tuple[Link, str]]:
-        """The steps from rows of a source to shared rows, with the one column that leads there."""
+        """The steps from rows of a source to shared rows, with the column that leads there where it is one alone."""
         for one in self._mapping.sources[name].one.values():
             if one.link is not None and self._sources[one.target].role is Role.SHARED:
                 columns = [column for column in one.link.columns if not column.startswith(FIXED)]
-                if len(columns) == 1:
-                    yield one.link, columns[0]
+                yield one.link, columns[0] if len(columns) == 1 else ""
 
     # Hashes
 
@@ -226,8 +225,9 @@ class Eraser:
 
         A column that merely decides, such as a kind of order, gives the same id for any two other values of it.
         """
-        if root.deleted or ALL_COLUMNS in root.unknown or ERASED in root.columns:
+        if ALL_COLUMNS in root.unknown or ERASED in root.columns:
             return frozenset()
+        root = replace(root, deleted=False)  # one that was deleted for another key has kept its values
         told = self.customer_id(root.key, [root]) if self.by_root_alone else None
         if told is None:  # it takes more rows: the customer is whoever is looked up
             return frozenset(self._identity) & {column for _, column in self._looks_up[self.root]}
@@ -256,6 +256,8 @@ class Eraser:
         if ERASED in row.columns:
             return
         for target in self._targets(row.source, row.columns):
+            if not target.column:  # a key of several columns has no stand-in
+                continue
             key = self._sources[target.source].key or ()
             told = {(row.source, target.column), *((target.source, column) for column in key)}
             if target.column in carriers or told & self._uses.telling:

@@ -38,6 +38,7 @@ class Uses:
 
     `contact`: those that the customer's attributes read, `customer_id` among them; `telling`: of these, those that tell
     one customer from another. `identity`: those that `customer_id` reads or follows; `order_id`: those that it reads.
+    `people`: the sources that say who somebody is, or lie on the way there.
     """
 
     kept: Dict[str, frozenset[str]] = field(default_factory=dict)
@@ -45,11 +46,7 @@ class Uses:
     telling: frozenset[Column] = frozenset()
     identity: frozenset[Column] = frozenset()
     order_id: frozenset[Column] = frozenset()
-
-    @property
-    def people(self) -> frozenset[str]:
-        """The sources that say who somebody is."""
-        return frozenset(source for source, _ in self.telling)
+    people: frozenset[str] = frozenset()
 
 
 def uses_of(reads: Dict[str, AbstractSet[Read]], structural: Dict[str, Collection[str]]) -> Uses:
@@ -69,6 +66,7 @@ def uses_of(reads: Dict[str, AbstractSet[Read]], structural: Dict[str, Collectio
         telling=frozenset(_closure(reads, who - set(_SHARED_PARTS))),
         identity=frozenset(_closure(reads, identity, leads=True)),
         order_id=frozenset(_closure(reads, {path for path in reads if _is_of(path, {"order_id"})})),
+        people=frozenset(source for source, _ in _closure(reads, who - set(_SHARED_PARTS), leads=True)),
     )
 
 

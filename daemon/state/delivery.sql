@@ -254,7 +254,10 @@ update order_sync s set
                         else least(s.first_change, s.sent_first_change) end,
     first_commit = case when v.fate = 'accepted' and s.clear is null then s.first_commit
                         else least(s.first_commit, s.sent_first_commit) end,
-    clear = case when v.fate = 'accepted' and v.clears then null else s.clear end,
+    -- Where nothing of it was ever applied there is nothing to clear: an order erased in flight and refused.
+    clear = case when v.fate = 'accepted' and v.clears then null
+                 when v.fate in ('not_sent', 'not_applied', 'quarantined') and not v.attempted then null
+                 else s.clear end,
     digest = case when v.fate in ('accepted', 'not_sent') and s.revision = s.sent_revision then v.digest end,
     digest_era = (select max(number) from era),
     ever_attempted = case when v.fate in ('not_sent', 'not_applied', 'quarantined') then v.attempted else true end,

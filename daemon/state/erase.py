@@ -70,6 +70,16 @@ class Erased:
 
 
 @dataclass(slots=True)
+class Incoming:
+    """Staged rows as they may be stored, and what is to follow: rows, by name and customer, that get a stand-in for
+    their key from now on, and rows of people to which erased rows lead that belong to no order."""
+
+    rounds: Sequence[Sequence[StagedRow]]
+    keys: dict[Name, bytes] = field(default_factory=dict)
+    people: dict[Name, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Work:
     """The rows to rewrite: as they are, whose they are, and the columns that get stand-ins."""
 
@@ -94,21 +104,18 @@ class StateEraser:
 
     # What comes
 
-    def incoming(
-        self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]]
-    ) -> tuple[Sequence[Sequence[StagedRow]], dict[Name, bytes]]:
-        """The staged rows as they may be stored. What they say of erased customers is named.
-
-        Also the rows, by name and customer, that get a stand-in for their key from now on.
+    def incoming(self, cursor: Cursor, rounds: Sequence[Sequence[StagedRow]]) -> Incoming:
+        """The staged rows as they may be stored. What they say of erased customers is named. Needs the mirror's lock:
+        else an erasure, or another fold, could name one of these rows and look for it before it is stored.
         """
         probes = {id(row): self._probe(row) for rows in rounds for row in rows}
         known = self.known(cursor, (found for probe in probes.values() for found in probe.hashes()))
         if not known:
-            return rounds, {}
-        before, keys = set(known), dict[Name, bytes]()
-        made = [[self._incoming(row, probes[id(row)], known, keys) for row in rows] for rows in rounds]
+            return Incoming(rounds)
+        before, made = set(known), Incoming([])
+        made.rounds = [[self._incoming(row, probes[id(row)], known, made) for row in rows] for rows in rounds]
         self._name(cursor, [one for found, one in known.items() if found not in before or one.what is What.KEY])
-        return made, keys
+        return made
 
     def _probe(self, row: StagedRow) -> Probe:
         return self._eraser.probe(row.source, row.key, row.columns if row.kind is Kind.UPSERT else {})
@@ -118,8 +125,8 @@ class StateEraser:
         cursor.execute(SQL["known"], {"hashes": sorted(set(hashes))})
         return {found: Named(found, customer, What(what)) for found, customer, what in cursor.fetchall()}
 
-    def _incoming(self, row: StagedRow, probe: Probe, known: dict[bytes, Named], keys: dict[Name, bytes]) -> StagedRow:
-        """One staged row; adds to `known` what is erased with it, and to `keys` what has a new key with it."""
+    def _incoming(self, row: StagedRow, probe: Probe, known: dict[bytes, Named], made: Incoming) -> StagedRow:
+        """One staged row; adds to `known` what is erased with it, and to `made` what there is to follow."""
         new = replace(
             row,
             key=self._new_key(row.source, row.key, known),
@@ -137,7 +144,13 @@ class StateEraser:
             for target in self._eraser.key_targets(stored, carriers):
                 if not _has_stand_in(known, target.hash):
                     known[target.hash] = Named(target.hash, customer, What.KEY)
-                    keys[target.source, target.key] = customer
+                    made.keys[target.source, target.key] = customer
+            if self._structure.sources[row.source].role is Role.SHARED:
+                made.people.update(
+                    ((one.source, one.key), customer)
+                    for one in self._eraser.people_targets(stored)
+                    if one.hash not in known
+                )
             if row.source in self._above:
                 known.setdefault(probe.hash, Named(probe.hash, customer, What.ROW))
         replaced = {one.column for one in (*probe.looks_up, *probe.hangs_below) if _has_stand_in(known, one.hash)}
@@ -166,7 +179,7 @@ class StateEraser:
         known = self.known(cursor, hashes)
         return {hashes[found]: self._new_key(*hashes[found], known) for found in known}
 
-    def follow(self, cursor: Cursor, touched: Collection[str], keys: Mapping[Name, bytes]) -> None:
+    def follow(self, cursor: Cursor, touched: Collection[str], incoming: Incoming) -> None:
         """After a fold: what else is stored of those of these orders that are erased, and rows that get a new key.
 
         Needs the mirror's lock.
@@ -174,8 +187,10 @@ class StateEraser:
         parameters = {"root": self._numbers[self._eraser.root], "keys": list(touched), "mark": ERASED}
         cursor.execute(SQL["erased_orders"], parameters)
         customers = {key: customer_of(mark) for key, mark in cursor.fetchall()}
-        if customers or keys:
-            self.orders(cursor, customers, customers, Erased(), keys=keys)
+        if customers or incoming.keys:
+            self.orders(cursor, customers, customers, Erased(), keys=incoming.keys)
+        if incoming.people:
+            self.people(cursor, incoming.people, customers, Erased())
 
     # What is here
 
@@ -216,12 +231,11 @@ class StateEraser:
         self._name(cursor, work.named)
         self._records(cursor, {**customers, **documents}, changed, erased)
 
-    def people(
-        self, cursor: Cursor, names: Iterable[Name], customer: bytes, all_orders: Collection[str], erased: Erased
-    ) -> None:
-        """Erase rows of people that no order leads to, unless one of another customer does."""
+    def people(self, cursor: Cursor, names: Mapping[Name, bytes], all_orders: Collection[str], erased: Erased) -> None:
+        """Erase rows of people, each of that customer, unless an order or a row of another customer leads there."""
         work = _Work()
-        self._add_own_people(cursor, work, dict.fromkeys(names, customer), all_orders, erased)
+        self._add_own_people(cursor, work, names, all_orders, erased)
+        self._add_people(cursor, work, all_orders, erased)
         self._write(cursor, work, erased)
         self._name(cursor, work.named)
 
@@ -279,15 +293,17 @@ class StateEraser:
             work.named.append(Named(probe.hash, work.customers[name], What.ROW))
 
     def _add_people(self, cursor: Cursor, work: _Work, all_orders: Collection[str], erased: Erased) -> None:
-        """Looked-up rows of people, such as addresses, that no order of another customer looks up."""
-        targets = {
-            (target.source, target.key): (target, work.customers[name])
-            for name, row in list(work.rows.items())
+        """Looked-up rows of people, such as addresses, over however many rows the way leads."""
+        seen: set[Name] = set()
+        while targets := {
+            (target.source, target.key): work.customers[name]
+            for name, row in work.rows.items()
             if name in work.customers
             for target in self._eraser.people_targets(row)
-            if (target.source, target.key) not in work.customers
-        }
-        self._add_own_people(cursor, work, {name: who for name, (_, who) in targets.items()}, all_orders, erased)
+            if (target.source, target.key) not in work.customers.keys() | seen
+        }:
+            seen |= targets.keys()
+            self._add_own_people(cursor, work, targets, all_orders, erased)
 
     def _add_own_people(
         self,
@@ -300,25 +316,24 @@ class StateEraser:
         if not targets:
             return
         hashes = {row_hash(*name): name for name in targets}
-        others: set[Name] = set()
-        for customer in set(targets.values()):
-            mine = [number for number, name in hashes.items() if targets[name] == customer]
-            parameters = {
-                "hashes": mine,
-                "orders": list(all_orders),
-                "root": self._numbers[self._eraser.root],
-                "mark": ERASED,
-                "stands_for": mark_of(customer),
-            }
-            cursor.execute(SQL["looked_up_by_others"], parameters)
-            others |= {hashes[number] for (number,) in cursor.fetchall()}
+        own = self._numbered(list(work.customers))
+        parameters = {
+            "hashes": list(hashes),
+            "orders": list(all_orders),
+            "root": self._numbers[self._eraser.root],
+            "mark": ERASED,
+            "own_sources": own["sources"],
+            "own_keys": own["keys"],
+        }
+        cursor.execute(SQL["looked_up_by_others"], parameters)
+        others = {hashes[number] for (number,) in cursor.fetchall()}
         erased.kept_for_others |= others
-        own = {name: customer for name, customer in targets.items() if name not in others}
-        work.named += [Named(self._eraser.row(*name), customer, What.ROW) for name, customer in own.items()]
-        for row in self._rows(cursor, "rows_at", **self._numbered(list(own))):
+        alone = {name: customer for name, customer in targets.items() if name not in others}
+        work.named += [Named(self._eraser.row(*name), customer, What.ROW) for name, customer in alone.items()]
+        for row in self._rows(cursor, "rows_at", **self._numbered(list(alone))):
             name = (row.source, row.key)
             work.rows.setdefault(name, row)
-            work.customers[name] = own[name]
+            work.customers[name] = alone[name]
 
     def _write(self, cursor: Cursor, work: _Work, erased: Erased) -> set[str]:
         """Write what differs; the orders of which a row did."""

@@ -39,13 +39,18 @@ from unnest(%(hashes)b::bigint[]) as h (hash)
 cross join lateral (select * from source_row x where x.refs @> array[h.hash] offset 0) r
 
 -- name: looked_up_by_others
--- Which of these looked-up rows belong to orders of other customers, too.
+-- Which of these looked-up rows belong to orders of customers who are not erased, or are looked up by rows of theirs,
+-- such as a household. `own`: rows that are erased with them.
 select h.hash from unnest(%(hashes)b::bigint[]) as h (hash)
 where exists (
-    select from (select x.root from source_row x where x.refs @> array[h.hash] offset 0) r
-    left join source_row o on o.source = %(root)s and o.key = r.root
-    where r.root is not null and r.root <> all(%(orders)b::text[])
-      and (o.columns ->> %(mark)s) is distinct from %(stands_for)s
+    select from (
+        select x.source, x.key, x.root, x.columns ->> %(mark)s as mark from source_row x where x.refs @> array[h.hash] offset 0
+    ) r
+    where case when r.root is null
+               then r.mark is null
+                    and (r.source, r.key) not in (select * from unnest(%(own_sources)b::smallint[], %(own_keys)b::text[]))
+               else r.root <> all(%(orders)b::text[])
+                    and (select o.columns ->> %(mark)s from source_row o where o.source = %(root)s and o.key = r.root) is null end
 )
 
 -- name: drop_rows
@@ -64,8 +69,10 @@ from unnest(%(sources)b::smallint[], %(keys)b::text[], %(new_keys)b::text[], %(c
 where r.source = s.source and r.key = s.key
 
 -- name: lock_records
+-- With the destinations named: the index begins with them.
 select destination, order_key, last_attempted, last_accepted from order_sync
-where order_key = any(%(keys)b::text[]) order by destination, order_key for update
+where destination = any(array(select id from destination)) and order_key = any(%(keys)b::text[])
+order by destination, order_key for update
 
 -- name: erase_records
 -- An order whose documents lost something, or that came to be erased, is owed anew: at once, and not by its old digest.
@@ -87,8 +94,9 @@ from unnest(%(destinations)b::smallint[], %(keys)b::text[], %(attempted)b::bytea
 where s.destination = e.destination and s.order_key = e.order_key
 
 -- name: row_page
+-- Also what was deleted for another key: it has kept its values.
 select key, columns::text, unknown from source_row
-where source = %(source)s and key > %(after)s and not deleted order by key limit %(limit)s
+where source = %(source)s and key > %(after)s and (not deleted or columns <> '{}') order by key limit %(limit)s
 
 -- name: document_page
 select destination, order_key, last_attempted, last_accepted from order_sync
@@ -110,8 +118,20 @@ select id, error from delivery_request where order_keys && %(keys)b::text[] and 
 -- name: rewrite_errors
 update delivery_request r set error = e.error from unnest(%(ids)b::bigint[], %(errors)b::text[]) as e (id, error) where r.id = e.id
 
+-- name: error_page
+select destination, order_key, last_error from order_sync
+where (destination, order_key) > (%(destination)s, %(after)s) and last_error is not null
+order by destination, order_key limit %(limit)s
+
+-- name: rewrite_last_errors
+-- Where it has not changed since it was read.
+update order_sync s set last_error = e.new
+from unnest(%(destinations)b::smallint[], %(keys)b::text[], %(old)b::text[], %(new)b::text[]) as e (destination, order_key, old, new)
+where s.destination = e.destination and s.order_key = e.order_key and s.last_error = e.old
+
 -- name: standing_of_orders
 -- By destination: of these orders, those that wait for the API to lose what it had, and those in flight just now.
 select d.name, d.paused, d.halted_reason, count(*) filter (where s.clear is not null), count(s.request_id)
 from order_sync s join destination d on d.id = s.destination
-where s.order_key = any(%(keys)b::text[]) group by d.id order by d.name
+where s.destination = any(array(select id from destination)) and s.order_key = any(%(keys)b::text[])
+group by d.id order by d.name

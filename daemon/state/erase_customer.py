@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -272,7 +273,7 @@ class _Command:
                     ]
                     if same:
                         cursor.execute(_INGEST["lock_mirror"])
-                        self._state.people(cursor, same, self._customer, orders, erased)
+                        self._state.people(cursor, dict.fromkeys(same, self._customer), orders, erased)
                 self._looked(len(page))
                 if len(page) < PAGE:
                     break
@@ -286,8 +287,7 @@ class _Command:
     def _rejects(self, report: Report, telling: Collection[str], *, write: bool) -> None:
         """Of rejects that name the customer, or are of erased rows, a digest is kept, as where columns are hashed."""
         needles = [text for text in {*telling, self._customer_id} if len(text) >= TELLING]
-        written = {form for text in needles for form in (text, json.dumps(text)[1:-1])}
-        bytes_of = [form.encode("utf-8", "surrogatepass") for form in written]
+        names_them = _naming(needles)
         after = 0
         while True:
             with self._transaction() as cursor:
@@ -304,7 +304,7 @@ class _Command:
                     name = (source, key)
                     if digested and new_keys.get(name, key) == key:
                         continue
-                    if name in new_keys or any(needle in content for needle in bytes_of):
+                    if name in new_keys or names_them(content):
                         digest = hashlib.sha256(value or b"").digest()
                         reduced.append((number, digest, new_keys.get(name, key)))
                 if reduced and write:
@@ -327,6 +327,24 @@ class _Command:
                 ids, errors = (list(part) for part in zip(*changed, strict=True))
                 cursor.execute(SQL["rewrite_errors"], {"ids": ids, "errors": errors})
         report.request_errors = len(changed)
+        self._last_errors(texts, write=write)
+
+    def _last_errors(self, texts: Sequence[str], *, write: bool) -> None:
+        """An error of a request stands at every order of it, those of others too."""
+        destination, after = -1, ""
+        while True:
+            with self._transaction() as cursor:
+                cursor.execute(SQL["error_page"], {"destination": destination, "after": after, "limit": PAGE})
+                page = cursor.fetchall()
+                changed = [(*row, new) for row in page if (new := _without(row[2], texts)) != row[2]]
+                if changed and write:
+                    columns = (list(part) for part in zip(*changed, strict=True))
+                    names = ("destinations", "keys", "old", "new")
+                    cursor.execute(SQL["rewrite_last_errors"], dict(zip(names, columns, strict=True)))
+            self._looked(len(page))
+            if len(page) < PAGE:
+                return
+            destination, after = page[-1][0], page[-1][1]
 
     def _standing(self, report: Report, orders: Collection[str]) -> None:
         with self._transaction() as cursor:
@@ -347,6 +365,17 @@ class _Command:
 
 class _GivenUp(Exception):  # noqa: N818 - a signal: nothing of the transaction is to stay
     """The transaction was for counting alone."""
+
+
+def _naming(texts: Iterable[str]) -> Callable[[bytes], bool]:
+    """Whether bytes hold one of these texts; digits as a whole number only, as ids are short and numbers many."""
+    needles = set[bytes]()
+    for text in texts:
+        written = {form.encode("utf-8", "surrogatepass") for form in (text, json.dumps(text)[1:-1])}
+        whole = (rb"(?<!\d)", rb"(?!\d)") if text.isdecimal() else (b"", b"")
+        needles |= {re.escape(form).join(whole) for form in written}
+    pattern = re.compile(b"|".join(sorted(needles)))
+    return lambda content: bool(needles) and pattern.search(content) is not None
 
 
 def _without(text: str, parts: Iterable[str]) -> str:

@@ -436,10 +436,10 @@ class PostgresIngestStore:
         if eraser is None:
             self._apply(cursor, rounds, result, late=late, replay=replay)
             return
-        incoming, keys = eraser.incoming(cursor, rounds)
-        touched = self._apply(cursor, incoming, result, late=late, replay=replay)
         cursor.execute(_SQL["lock_mirror"])
-        eraser.follow(cursor, touched, keys)
+        incoming = eraser.incoming(cursor, rounds)
+        touched = self._apply(cursor, incoming.rounds, result, late=late, replay=replay)
+        eraser.follow(cursor, touched, incoming)
 
     def _apply(
         self,

@@ -649,6 +649,7 @@ def _land(order: OrderRecord, end: Settled, now: float) -> None:
     order.digest = end.digest if end.fate in (Fate.ACCEPTED, Fate.NOT_SENT) and untouched else None
     order.ever_attempted = end.attempted_before if end.fate in UNDONE else True
     order.zeroed = end.zeroed_before if end.fate in UNDONE else order.zeroed
+    order.clear = order.clear if order.ever_attempted else ()
     if end.hold_secs > 0:
         order.hold_back(now + end.hold_secs)
     if end.fate is Fate.ACCEPTED:

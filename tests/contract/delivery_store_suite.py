@@ -1208,6 +1208,25 @@ class DeliveryStoreSuite:
 
         play(scenario)
 
+    @pytest.mark.parametrize("fate", [Fate.NOT_SENT, Fate.NOT_APPLIED, Fate.QUARANTINED])
+    def test_what_was_erased_in_flight_and_not_applied_is_not_cleared(self, play: Play, fate: Fate) -> None:
+        """The API has nothing of it: it is judged by its rows, not by the document that was refused."""
+
+        async def scenario(world: World) -> None:
+            lease = await world.lead()
+            world.touch("1")
+            request = await world.send(lease, "1")
+            world.erase("1", body=b"without", clear="customer_email")
+            await world.end(lease, request, fate, "1", attempted_before=False)
+            assert [one.clear for one in await world.due()] == [()]
+            await world.end(lease, await world.send(lease, "1"), Fate.ACCEPTED, "1", digest=b"x")
+            world.erase("1", body=b"without", clear="customer_email")
+            await world.end(lease, await world.send(lease, "1"), fate, "1", attempted_before=True)
+            world.touch("1")
+            assert [one.clear for one in await world.due()] == [("customer_email",)]
+
+        play(scenario)
+
     def test_what_was_never_sent_is_not_cleared(self, play: Play) -> None:
         """The API has nothing of it; and what a person had it keep, it keeps, but for the customer."""
 

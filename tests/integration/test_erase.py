@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import psycopg
 import pytest
 from cli_project import Project
 from delivery_rig import Rig, Shop
-from erase_rig import KEY_VARIABLE, Kafka, at_rest, mapping_of, rebuild, settings_for
+from erase_rig import KEY_VARIABLE, SHOPS, Kafka, at_rest, mapping_of, rebuild, settings_for
 from fixtures.postgres import Database
 from fixtures.sandbox import RunningSandbox
 
 from daemon.mapping.attributes import PERSONAL
+from daemon.mapping.loader import load_mapping
 from daemon.settings import Settings
+from daemon.state import erase_customer
+from daemon.state.erase import StateEraser
 
 pytestmark = pytest.mark.postgres
 
@@ -427,3 +432,180 @@ def test_an_empty_customer_is_refused(world: World) -> None:
     """Nobody is erased by accident of an empty variable."""
     ran = world.project("erase", "--customer", " ")
     assert (ran.code, "--customer is empty" in ran.err) == (2, True)
+
+
+def other_mapping(world: World, path: Path, *changes: tuple[str, str]) -> None:
+    """The demo's mapping with changes, in force; the shop anew."""
+    text = (SHOPS / "demo.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    world.mapping = load_mapping(path)
+    world.settings = settings_for(world.database.settings, world.mapping, world.sandbox.url)
+    world.kafka = Kafka(world.settings, world.mapping)
+    world.project.sections["mapping"] = str(path)
+    assert world.project("migrate").code == 0
+    world.first()
+
+
+def test_a_row_folded_while_its_customer_is_erased(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stored before the erasure looks for it, or named before the fold asks."""
+    world.fold()
+    start = len(world.kafka.messages)
+    world.kafka.send("oms.public.customers", {"id": ADA, "email": "spare@example.com", "name": "Ada Lovelace"})
+    late = world.kafka.messages[start:]
+    main, asked, go_on, ended = threading.current_thread(), threading.Event(), threading.Event(), list[bool]()
+    known, find = StateEraser.known, erase_customer._Command._find
+
+    def known_there(*arguments: Any) -> Any:
+        found = known(*arguments)
+        if threading.current_thread() is not main and not asked.is_set():
+            asked.set()
+            assert go_on.wait(60)
+        return found
+
+    def fold() -> None:
+        world.kafka.fold(late)
+        ended.append(True)
+
+    def find_then(command: Any) -> Any:
+        found = find(command)
+        thread.start()
+        assert asked.wait(60)
+        # Whoever of the two has the mirror's lock, the other one waits for it: let the fold go on when that is seen.
+        watcher.start()
+        return found
+
+    def watch() -> None:
+        with world.database.connect() as look:
+            waits = (
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
+            done = "select count(*) from order_sync.erasure where what = 'key'"
+            while not any(look.execute(query).fetchone()[0] for query in (waits, done)):  # type: ignore[index]
+                pass
+        go_on.set()
+
+    thread, watcher = threading.Thread(target=fold), threading.Thread(target=watch)
+    monkeypatch.setattr(StateEraser, "known", known_there)
+    monkeypatch.setattr(erase_customer._Command, "_find", find_then)
+    world.erase()
+    thread.join(60)
+    watcher.join(60)
+    assert ended == [True]
+    assert world.nothing_of_ada() == []
+
+
+def test_an_order_that_got_another_key(world: World) -> None:
+    """The row of the old key has kept its values for the new one: it loses them as well."""
+    world.fold()
+    message = world.kafka.send("oms.public.orders", {"id": "a1"})
+    event = json.loads(message.value or b"")
+    event |= {"op": "d", "before": event["after"], "after": None}
+    headers = [("__debezium.newkey", b'{"id": "a9"}')]
+    gone = replace(message, value=json.dumps(event).encode(), headers=headers)
+    world.kafka.messages[-1] = gone
+    world.kafka.fold([gone])
+    kept = world.look.execute("select deleted, columns <> '{}' from source_row where key = 'a1'").fetchall()
+    assert kept == [(True, True)]
+    world.erase()
+    assert world.nothing_of_ada() == []
+
+
+def test_an_error_that_stands_at_the_orders_of_others(world: World) -> None:
+    """What the vendor said of a request is kept for each order of it."""
+    world.fold()
+    world.look.execute("update order_sync set last_error = 'a@b.c, ada@example.com: no address'")
+    world.erase()
+    assert world.nothing_of_ada() == []
+    errors = world.look.execute("select last_error from order_sync where order_key = 'b1'").fetchall()
+    assert errors == [("a@b.c, ***: no address",)]
+
+
+def test_a_person_found_by_two_columns(world: World, tmp_path: Path) -> None:
+    """A look-up over two columns leads to what is the customer's, too."""
+    other_mapping(
+        world,
+        tmp_path / "mapping.yaml",
+        ("    let:\n      email: coalesce(", "    let:\n      email: coalesce(row.profile.email, "),
+        ("      ship_to:", "      profile: {source: profiles, match: {store: channel, id: number}}\n      ship_to:"),
+        ("  addresses:\n", "  profiles:\n    topic: oms.public.profiles\n    key: [store, id]\n  addresses:\n"),
+    )
+    world.kafka.send("oms.public.profiles", {"store": "web", "id": "N-a1", "email": "spare@example.com"})
+    world.fold()
+    world.erase()
+    assert world.nothing_of_ada() == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_person_several_rows_away(world: World, tmp_path: Path, *, late: bool) -> None:
+    """However many look-ups lead there, and if its rows come one by one after the erasure."""
+    other_mapping(
+        world,
+        tmp_path / "mapping.yaml",
+        ("    let:\n      email: coalesce(", "    let:\n      email: coalesce(row.ship_to.person.contact.email, "),
+        (
+            "    topic: oms.public.addresses\n    key: [id]\n",
+            (
+                "    topic: oms.public.addresses\n    key: [id]\n"
+                "    one:\n      person: {source: people, match: {id: person_id}}\n"
+                "  people:\n    topic: oms.public.people\n    key: [id]\n"
+                "    one:\n      contact: {source: contacts, match: {id: contact_id}}\n"
+                "  contacts:\n    topic: oms.public.contacts\n    key: [id]\n"
+            ),
+        ),
+    )
+    steps = (
+        ("addresses", {**_address(1, "Ada Lovelace", "1 Analytical Way", ADA), "person_id": 7}),
+        ("people", {"id": 7, "contact_id": 8, "nick": "spare@example.com"}),
+        ("contacts", {"id": 8, "email": "ada@example.com"}),
+    )
+    world.fold()
+    if late:
+        world.erase()
+    for table, row in steps:
+        start = len(world.kafka.messages)
+        world.kafka.send(f"oms.public.{table}", row)
+        world.fold(start)
+    if not late:
+        world.erase()
+    assert world.nothing_of_ada() == []
+
+
+def test_what_two_customers_share_stays(world: World, tmp_path: Path) -> None:
+    """A household that another customer's row looks up is not hers alone."""
+    other_mapping(
+        world,
+        tmp_path / "mapping.yaml",
+        ("coalesce(order.customer.phone,", "coalesce(order.customer.home.phone, order.customer.phone,"),
+        (
+            "    topic: oms.public.customers\n    key: [id]\n",
+            (
+                "    topic: oms.public.customers\n    key: [id]\n"
+                "    one:\n      home: {source: homes, match: {id: home_id}}\n"
+                "  homes:\n    topic: oms.public.homes\n    key: [id]\n"
+            ),
+        ),
+    )
+    for customer in (ADA, BOB):
+        world.kafka.send("oms.public.customers", {"id": customer, "email": None, "name": "B", "home_id": 5})
+    home = {"id": 5, "phone": "+4930123456"}
+    world.kafka.send("oms.public.homes", home)
+    world.fold()
+    stored = "select columns from source_row where source = (select id from source where name = 'homes')"
+    assert world.erase()["shared_rows_kept"] == 1
+    assert world.look.execute(stored).fetchall() == [(home,)]
+    world.erase(customer=BOB)
+    assert world.look.execute(stored).fetchall() != [(home,)]
+
+
+def test_a_number_is_no_part_of_another(world: World) -> None:
+    """A reject loses its bytes where it holds the customer's number, not where another number holds it."""
+    for raw in (b'{"id": 9912345, "x"', b'{"id": 12345, "x"'):
+        world.kafka.send("oms.public.orders", {"id": "x"}, raw=raw)
+    world.order("n1", "12345", 2)
+    world.fold()
+    world.erase(customer="12345")
+    kept = world.look.execute("select value is not null from rejected_message order by id").fetchall()
+    assert kept == [(True,), (False,)]
