@@ -56,7 +56,8 @@ def test_a_state_that_was_never_analyzed_is_not_joined_row_by_row(database: Data
         "rows_at": many,
         "rows_below": many | {"parents": ["l" + key for key in keys]},
         "rows_that_look_up": {"hashes": hashes},
-        "looked_up_by_others": {"hashes": hashes, "root": 1, "orders": keys, "mark": "_", "stands_for": "3"},
+        "looked_up_by_others": {"hashes": hashes, "root": 1, "orders": keys, "mark": "_"}
+        | {"own_sources": [3] * BATCH, "own_keys": keys},
         "drop_rows": many,
         "write_rows": many
         | {"columns": ["{}"] * BATCH, "parents": keys, "refs": nulls, "new_keys": ["x" + key for key in keys]},
