@@ -27,7 +27,7 @@ from daemon.state.columns import columns_json
 from daemon.state.database import Cursor, Row, exact_json
 from daemon.state.queries import queries
 
-SQL = queries("erase.sql")
+SQL, _INGEST = queries("erase.sql"), queries("ingest.sql")
 
 NO_KEY = (
     "customers were erased from this state, and what comes again of them is known by a key alone: "
@@ -273,7 +273,9 @@ class StateEraser:
             "parents": [step.prefix + key for step, (_, key) in steps],
         }
         naming = self._rows(cursor, "rows_below", **below) if steps else []
+        cursor.execute(_INGEST["no_full_scan"])
         naming += self._rows(cursor, "rows_that_look_up", hashes=sorted({row_hash(*name) for name in names}))
+        cursor.execute(_INGEST["full_scan"])
         for row in found:
             work.rows.setdefault((row.source, row.key), row)
         for row in naming:
@@ -325,8 +327,10 @@ class StateEraser:
             "own_sources": own["sources"],
             "own_keys": own["keys"],
         }
+        cursor.execute(_INGEST["no_full_scan"])
         cursor.execute(SQL["looked_up_by_others"], parameters)
         others = {hashes[number] for (number,) in cursor.fetchall()}
+        cursor.execute(_INGEST["full_scan"])
         erased.kept_for_others |= others
         alone = {name: customer for name, customer in targets.items() if name not in others}
         work.named += [Named(self._eraser.row(*name), customer, What.ROW) for name, customer in alone.items()]

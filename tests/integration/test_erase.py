@@ -609,3 +609,25 @@ def test_a_number_is_no_part_of_another(world: World) -> None:
     world.erase(customer="12345")
     kept = world.look.execute("select value is not null from rejected_message order by id").fetchall()
     assert kept == [(True,), (False,)]
+
+
+def test_no_row_is_looked_for_among_all_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks a row up is found by an index, also where the planner thinks that every row may be the first."""
+    world.fold()
+    many = 20_000
+    world.look.execute(
+        'insert into source_row (source, origin, "offset", key, root, refs, deleted, columns)'
+        " select source, origin, 0, 'm' || i, 'm' || i, array[i % 100], false, '{}'"
+        f" from source_row, generate_series(1, {many}) i where key = 'b1'"
+    )
+    world.look.execute("analyze source_row")
+    whole, read = StateEraser.orders, list[int]()
+
+    def orders(eraser: StateEraser, cursor: Any, *arguments: Any, **named: Any) -> None:
+        whole(eraser, cursor, *arguments, **named)
+        cursor.execute("select seq_tup_read from pg_stat_xact_user_tables where relname = 'source_row'")
+        read.extend(count for (count,) in cursor.fetchall())
+
+    monkeypatch.setattr(StateEraser, "orders", orders)
+    world.erase()
+    assert read == [0, 0]
