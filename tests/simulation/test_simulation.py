@@ -80,7 +80,7 @@ def test_seed_replays_exactly(seed: int) -> None:
             text=True,
             check=True,
         )
-        return [line for line in done.stdout.splitlines() if not line.startswith("memory:")]
+        return [line for line in done.stdout.splitlines() if not line.startswith("took ")]
 
     first = story("1")
     assert len(first) > 100
