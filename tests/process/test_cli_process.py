@@ -19,7 +19,7 @@ MAIN = [sys.executable, "-m", "daemon"]
 GROUPS = {"Run": ["run", "migrate", "connector"], "Look": ["check", "status", "show", "rows", "sources"]}
 GROUPS["Look"] += ["plan", "actions"]
 GROUPS |= {"Steer": ["pause", "resume", "backfill", "guard"]}
-GROUPS |= {"Mend": ["rejects", "quarantine", "resend", "reconcile", "position", "rebuild", "ghosts"]}
+GROUPS |= {"Mend": ["rejects", "quarantine", "resend", "reconcile", "position", "rebuild", "ghosts", "erase"]}
 GROUPS |= {"Try": ["uat", "sandbox", "demo"]}
 
 
