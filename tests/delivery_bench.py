@@ -53,6 +53,7 @@ class Order:
     zeroed: bool = False
     placed_at: float = 0.0
     parked: Hold | None = None
+    clears: bool = False  # it is a PATCH that is owed
 
     def due(self, now: float) -> bool:
         held = self.quarantined is not None or self.parked is not None
@@ -178,7 +179,7 @@ class Bench:
                 faults.append(OrderFault(due, self.unassembled[order.key], "no"))
             else:
                 document = Document(order.key, order.body, b"", order.placed_at, order.zero)
-                items.append(Item(due, document, self.now))
+                items.append(Item(due, document, self.now, clears=order.clears))
         more = fetch.group is None and len(found) >= fetch.limit
         self._decide(Fetched(fetch, tuple(items), tuple(faults), more))
 

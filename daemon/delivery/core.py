@@ -275,7 +275,7 @@ def _room(state: State, lane: Lane, now: float) -> int:
 
 
 def _floor(state: State, lane: Lane) -> int:
-    """Room below which fetching is not worth while: the backfill waits for a batch of some size, which stays unused."""
+    """Room below which fetching is not worth while: the backfill waits for a batch of some size; less stays unused."""
     return 1 if lane is Lane.LIVE else max(min(state.byte_limit, state.policy.settings.budget_bytes // 200), 1)
 
 

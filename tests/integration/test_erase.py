@@ -449,7 +449,9 @@ def other_mapping(world: World, path: Path, *changes: tuple[str, str]) -> None:
     world.first()
 
 
-def test_a_row_folded_while_its_customer_is_erased(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_folded_while_its_customer_is_erased(
+    world: World, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+) -> None:
     """It is stored before the erasure looks for it, or named before the fold asks."""
     world.fold()
     start = len(world.kafka.messages)
@@ -483,8 +485,7 @@ def test_a_row_folded_while_its_customer_is_erased(world: World, monkeypatch: py
                 "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
             )
             done = "select count(*) from order_sync.erasure where what = 'key'"
-            while not any(look.execute(query).fetchone()[0] for query in (waits, done)):  # type: ignore[index]
-                pass
+            eventually(lambda: any(look.execute(query).fetchone() != (0,) for query in (waits, done)), timeout=60)
         go_on.set()
 
     thread, watcher = threading.Thread(target=fold), threading.Thread(target=watch)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -14,8 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from fixtures.kafka_server import KafkaNode
-from fixtures.postgres import Database
-from ingest_rig import QUIET, TIMEOUT, Line, Running, accounted, complete, halted, positions, prepared, rows
+from ingest_rig import QUIET, TIMEOUT, Line, Running, accounted, complete, halted, positions, rows
 from structlog.testing import capture_logs
 
 from daemon.ingest.cluster import Cluster
@@ -25,19 +23,6 @@ from daemon.state.positions import reset_positions
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 
 MIRROR_LOCK = "pg_advisory_lock(hashtext('order-sync mirror'), hashtext('order_sync'))"
-
-
-@pytest.fixture
-def state(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection into the state."""
-    with closing(database.connect()) as connection:
-        yield prepared(connection)
-
-
-@pytest.fixture
-def line(database: Database, broker: Any, topics: Callable[..., str]) -> Line:
-    """Topics `orders` and `customers` of two partitions each on the light broker."""
-    return Line(broker.bootstrap, database, {name: topics(name, partitions=2) for name in ("orders", "customers")})
 
 
 def reset(line: Line, source: str, offsets: dict[int, int | None]) -> None:

@@ -6,15 +6,13 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
 import pytest
 from confluent_kafka import Producer
-from fixtures.postgres import Database
-from ingest_rig import QUIET, TIMEOUT, Line, accounted, complete, prepared, rows, steps_back
+from ingest_rig import QUIET, TIMEOUT, Line, accounted, complete, rows, steps_back
 
 from daemon.errors import PositionsMoved, StateContended, StateRefused, StateUnavailable
 from daemon.ingest import eras
@@ -22,19 +20,6 @@ from daemon.state.era import Era
 from daemon.state.ingest_store import Batch, FoldResult, Position, PostgresIngestStore, TopicPartition
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
-
-
-@pytest.fixture
-def state(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection into the state."""
-    with closing(database.connect()) as connection:
-        yield prepared(connection)
-
-
-@pytest.fixture
-def line(database: Database, broker: Any, topics: Callable[..., str]) -> Line:
-    """Topics `orders` and `customers` of two partitions each on the light broker."""
-    return Line(broker.bootstrap, database, {name: topics(name, partitions=2) for name in ("orders", "customers")})
 
 
 class Slow(PostgresIngestStore):
@@ -45,9 +30,13 @@ class Slow(PostgresIngestStore):
         self.begun, self.may_end = threading.Event(), threading.Event()
 
     def fold(self, batch: Batch) -> FoldResult:
+        self.hold()
+        return super().fold(batch)
+
+    def hold(self) -> None:
+        """Return once it may."""
         self.begun.set()
         assert self.may_end.wait(TIMEOUT)
-        return super().fold(batch)
 
 
 class Restored(Slow):
@@ -79,17 +68,12 @@ class Away(PostgresIngestStore):
         return super().positions(partitions)
 
 
-class Refusing(PostgresIngestStore):
+class Refusing(Slow):
     """Never takes order 1, and says so once the loop may have gathered more."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.begun, self.may_end = threading.Event(), threading.Event()
-
     def fold(self, batch: Batch) -> FoldResult:
-        self.begun.set()
-        assert self.may_end.wait(TIMEOUT)
         if any(row.key == "1" for rows in batch.rounds for row in rows):
+            self.hold()
             raise StateRefused("a value of order 1")
         return super().fold(batch)
 

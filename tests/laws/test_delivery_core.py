@@ -142,6 +142,20 @@ def test_live_orders_pass_a_backfill() -> None:
     assert all(order.accepted_at is not None and order.accepted_at - order.due_at < 1.0 for order in live)
 
 
+def test_what_clears_goes_with_nothing_else() -> None:
+    """A request is a POST or a PATCH: all of its orders are for the one, or all for the other."""
+    bench = Bench(chosen(max_orders_per_request=7), accepting)
+    bench.add(40)
+    clearing = {key for number, key in enumerate(bench.orders) if number % 3 == 0}
+    for key in clearing:
+        bench.orders[key].clears = True
+    bench.run(60, done=bench.finished)
+    assert bench.accepted() == bench.orders.keys()
+    shares = [len(clearing.intersection(arrival.order_ids)) / len(arrival.order_ids) for arrival in bench.arrivals]
+    assert set(shares) == {0.0, 1.0}
+    assert len(shares) < 40  # not one by one
+
+
 @pytest.mark.parametrize("slots", [1, 2, 4])
 def test_live_goes_first(slots: int) -> None:
     """With both lanes due, the first request is a live one, and the backfill never takes the last free slot."""
