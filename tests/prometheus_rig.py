@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,8 +197,14 @@ class Watched:
 
 
 @contextmanager
-def watched(note: Callable[[str], None] = lambda _: None) -> Iterator[Watched]:
-    """Everything runs, and the orders of the past are on their way."""
+def watched(
+    note: Callable[[str], None] = lambda _: None,
+    by: Callable[[Path, str], AbstractContextManager[object]] = lambda _, __: nullcontext(),
+) -> Iterator[Watched]:
+    """Everything runs, and the orders of the past are on their way.
+
+    `by` is what scrapes the daemon. It is there first: a rate says nothing of what came before the first scrape.
+    """
     with ExitStack() as parts:
         rig = parts.enter_context(Stack(note=note))
         oms = parts.enter_context(closing(rig.postgres.connect(rig.oms)))
@@ -210,6 +216,7 @@ def watched(note: Callable[[str], None] = lambda _: None) -> Iterator[Watched]:
         home = rig.directory / "daemon"
         home.mkdir()
         daemon = DaemonProcess(home, rig, sandbox.url, CHANGES)
+        parts.enter_context(by(rig.directory, daemon.metrics_url))
         note("starting the daemon")
         with daemon.running() as child:
             yield Watched(rig, oms, shop, api, daemon, child)

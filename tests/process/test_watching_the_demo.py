@@ -7,7 +7,8 @@ import math
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from chart.rules import marked
@@ -36,20 +37,33 @@ ORDERS = "oms.public.orders"
 
 
 @pytest.fixture(scope="module")
-def line() -> Iterator[Watched]:
+def both() -> Iterator[tuple[Watched, Prometheus]]:
     """One for the file, as its start is most of it; each test leaves it as it should be."""
-    with watched() as made:
-        yield made
+    scraping: list[Prometheus] = []
 
+    @contextmanager
+    def scrape(home: Path, url: str) -> Iterator[None]:
+        with prometheus(home, url) as made:
+            scraping.append(made)
+            yield
 
-@pytest.fixture(scope="module")
-def prom(line: Watched) -> Iterator[Prometheus]:
-    """It scrapes the daemon from the start."""
     try:
-        with prometheus(line.rig.directory, line.daemon.metrics_url) as made:
-            yield made
+        with watched(by=scrape) as line:
+            yield line, scraping[0]
     except NoPrometheusError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def line(both: tuple[Watched, Prometheus]) -> Watched:
+    """The demo's line."""
+    return both[0]
+
+
+@pytest.fixture
+def prom(both: tuple[Watched, Prometheus]) -> Prometheus:
+    """What scrapes its daemon from the start."""
+    return both[1]
 
 
 def _panels() -> Iterator[tuple[str, str]]:
@@ -99,10 +113,20 @@ def test_every_panel_and_every_alert_has_data(line: Watched, prom: Prometheus) -
 def test_the_recorded_scrape_is_what_the_demo_shows(line: Watched, prom: Prometheus) -> None:
     """The tests of the alerts use series of that record alone; `make scrape` renews it."""
     recorded = series(RECORDED.read_text(encoding="utf-8"))
-    wait(lambda: len(series(line.scrape())) >= len(recorded), "as many series as were recorded")
-    shown = series(line.scrape())
+    shown = recorded
+
+    def all_there() -> bool:
+        nonlocal shown
+        shown = series(line.scrape())
+        return recorded <= shown
+
+    with line.trading():
+        line.reconcile_today()
+        try:
+            wait(all_there, "every series that was recorded")
+        except AssertionError:
+            assert recorded - shown == set()
     assert shown - recorded == set()
-    assert recorded - shown == set()
 
 
 def test_rejects(line: Watched, prom: Prometheus) -> None:
