@@ -118,10 +118,10 @@ select s.source,
        first_seen, unknown::text[], case when deleted then kin end, case when deleted is null and kin is not null then array[kin, key] end,
        columns::jsonb
 from unnest(
-    %(source)s::smallint[], %(key)b::text[], %(root)b::text[], %(parent)b::text[], string_to_array(%(refs)s, e'\x1e', ''),
+    %(source)s::smallint[], %(key)s::text[], %(root)s::text[], %(parent)s::text[], string_to_array(%(refs)s, e'\x1e', ''),
     %(deleted)s::boolean[], %(lineage)s::int[], %(origin)s::int[], %(offset)s::bigint[],
-    string_to_array(%(position)s, e'\x1e', ''), %(committed)s::bigint[], %(first_seen)s::bigint[], %(unknown)b::text[],
-    %(kin)b::text[], string_to_array(%(columns)s, e'\x1e')
+    string_to_array(%(position)s, e'\x1e', ''), %(committed)s::bigint[], %(first_seen)s::bigint[], %(unknown)s::text[],
+    %(kin)s::text[], string_to_array(%(columns)s, e'\x1e')
 ) as s (source, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen, unknown, kin,
         columns)
 join source g on g.id = s.source
@@ -302,7 +302,7 @@ found as (
     select distinct r.root
     from unnest(%(hashes)b::bigint[]) as h (hash)
     cross join lateral (select x.root from source_row x where x.refs @> array[h.hash] offset 0) r
-    where r.root is not null and r.root <> all(%(touched)b::text[])
+    where r.root is not null and not exists (select from unnest(%(touched)s::text[]) as t (root) where t.root = r.root)
 ),
 size as (select count(*) > %(mass)s as is_mass from found)
 insert into order_sync as o
@@ -331,7 +331,7 @@ insert into order_sync as o
     (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
 select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, e, unnest(%(order_key)b::text[], %(lane)b::smallint[], %(committed)b::bigint[]) as s (order_key, lane, committed),
+from t, e, unnest(%(order_key)s::text[], %(lane)s::smallint[], %(committed)s::bigint[]) as s (order_key, lane, committed),
      unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set

@@ -16,17 +16,17 @@ import orjson
 import psycopg
 
 from daemon.errors import PositionsMoved, SettingsError, StateUnavailable, Superseded
-from daemon.ingest.change import Kind, Message, Reject
+from daemon.ingest.change import Message, Reject
 from daemon.ingest.fold import StagedRow, placer, row_hash
 from daemon.mapping.erasure import Eraser
 from daemon.mapping.model import Mapping as Rules
 from daemon.mapping.structure import Step, Structure
 from daemon.settings import Postgres, Settings
 from daemon.state import era as eras
-from daemon.state.columns import columns_json
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.era import Era, Mirrored, Server, signature
 from daemon.state.erase import NO_KEY, Name, StateEraser, eraser_of
+from daemon.state.layout import Round, array, lay_out, numbers_or_null, texts
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
@@ -84,6 +84,8 @@ class Batch:
     rejects: Sequence[tuple[str, Reject]]
     moves: Sequence[Move]
     replay: bool = False
+    ahead: Sequence[Round] = ()
+    """The rounds as `IngestStore.lay_out` made them, if that was done ahead."""
 
 
 @dataclass(slots=True)
@@ -97,8 +99,8 @@ class FoldResult:
 
 # Members of an enumeration are slow to reach, and these are asked for with every row.
 _LIVE, _BACKFILL = Lane.LIVE, Lane.BACKFILL
-_GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
 
+Rounds: TypeAlias = "Sequence[Sequence[StagedRow]]"
 Attempt: TypeAlias = (
     "Callable[[list[tuple[int, int, Message]]], tuple[list[list[StagedRow]], list[int], dict[int, Reject]]]"
 )
@@ -145,6 +147,9 @@ class IngestStore(Protocol):
 
     def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
         """Note that all until these ends is read again in the present era, unless that is noted already."""
+
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
+        """What can be done ahead of the fold of these rounds, by another thread."""
 
     def fold(self, batch: Batch) -> FoldResult:
         """Fold one batch whole, or not at all. Raises PositionsMoved if a position is not as expected."""
@@ -361,6 +366,9 @@ class PostgresIngestStore:
                     f"`order-sync migrate` puts the present one in force"
                 )
 
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
+        return [lay_out(rows, self._sources) for rows in rounds]
+
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
 
@@ -378,8 +386,12 @@ class PostgresIngestStore:
         with self._transaction() as cursor:
             eraser = self._eraser() if self._expect(cursor, batch.moves) else None
             # What is read again goes round by round: each order that a row passed by is touched, as it was before.
-            for rounds in [[one] for one in batch.rounds] if batch.replay else [batch.rounds]:
-                self._fold_rounds(cursor, rounds, result, eraser, replay=batch.replay)
+            if batch.replay:
+                for number, one in enumerate(batch.rounds):
+                    ahead = batch.ahead[number : number + 1]
+                    self._fold_rounds(cursor, [one], result, eraser, ahead, replay=True)
+            else:
+                self._fold_rounds(cursor, batch.rounds, result, eraser, batch.ahead)
             self._keep(cursor, batch.rejects, eraser)
             self._move(cursor, batch.moves, result)
         return result
@@ -425,26 +437,27 @@ class PostgresIngestStore:
     def _fold_rounds(
         self,
         cursor: Cursor,
-        rounds: Sequence[Sequence[StagedRow]],
+        rounds: Rounds,
         result: FoldResult,
         eraser: StateEraser | None,
+        ahead: Sequence[Round] = (),
         *,
         late: bool = False,
         replay: bool = False,
     ) -> None:
         """Steps 2 to 5 of `fold`, with what there is to be erased on the way."""
         if eraser is None:
-            self._apply(cursor, rounds, result, late=late, replay=replay)
+            self._apply(cursor, ahead or self.lay_out(rounds), result, late=late, replay=replay)
             return
         cursor.execute(_SQL["lock_mirror"])
         incoming = eraser.incoming(cursor, rounds)
-        touched = self._apply(cursor, incoming.rounds, result, late=late, replay=replay)
+        touched = self._apply(cursor, self.lay_out(incoming.rounds), result, late=late, replay=replay)
         eraser.follow(cursor, touched, incoming)
 
     def _apply(
         self,
         cursor: Cursor,
-        rounds: Sequence[Sequence[StagedRow]],
+        rounds: Sequence[Round],
         result: FoldResult,
         *,
         late: bool,
@@ -453,8 +466,8 @@ class PostgresIngestStore:
         """Steps 2 to 5 of `fold`; the touched orders. `late`: what is folded takes no row into a newer generation."""
         touched = _Touched()
         changed: dict[tuple[str, str], StagedRow] = {}
-        for rows in rounds:
-            applied = self._upsert(cursor, rows, touched, changed, result, late=late, replay=replay)
+        for one in rounds:
+            applied = self._upsert(cursor, one, touched, changed, result, late=late, replay=replay)
             if halves := [
                 row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
             ]:
@@ -491,7 +504,7 @@ class PostgresIngestStore:
                     "key": [key for key, _, _, _ in placed],
                     "root": [above for _, above, _, _ in placed],
                     "parent": [parent for _, _, parent, _ in placed],
-                    "refs": [_array(refs) if refs else None for _, _, _, refs in placed],
+                    "refs": [array(refs) if refs else None for _, _, _, refs in placed],
                 },
             )
             for above, before in cursor.fetchall():
@@ -581,7 +594,7 @@ class PostgresIngestStore:
     def _upsert(
         self,
         cursor: Cursor,
-        rows: Sequence[StagedRow],
+        one: Round,
         touched: _Touched,
         changed: dict[tuple[str, str], StagedRow],
         result: FoldResult,
@@ -590,16 +603,14 @@ class PostgresIngestStore:
         replay: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the rows of it that were not stale."""
-        numbers = self._sources
-        staged = {(numbers[row.source], row.key): row for row in rows}
-        order = sorted(staged)
-        ordered = [staged[name] for name in order]
-        hanging = [(row.source, row.key) for row in ordered if row.source in self._shared_above]
+        rows = one.rows
+        hanging = [(row.source, row.key) for row in rows.values() if row.source in self._shared_above]
         before = self._shared_parents(cursor, hanging)
-        cursor.execute(_SQL["upsert_rows"], {**self._arrays(ordered, order), "late": late})
-        applied, folded = [], result.folded
+        lineages = numbers_or_null([self._lineages.get(row.mark.lineage or "") for row in rows.values()])
+        cursor.execute(_SQL["upsert_rows"], {**one.columns, "lineage": lineages, "late": late})
+        applied, folded, left = [], result.folded, dict(rows)
         for number, key, root, moved_from, has_changed in cursor.fetchall():
-            row = staged.pop((number, key))
+            row = left.pop((number, key))
             applied.append(row)
             origin = row.mark.origin
             for op in row.ops:
@@ -610,7 +621,7 @@ class PostgresIngestStore:
                 touched.add(root, lane, row.first_commit_ms)
                 if moved_from is not None:
                     touched.add(moved_from, lane, row.first_commit_ms)
-        for row in staged.values():
+        for row in left.values():
             result.stale.update((row.mark.origin, op) for op in row.ops)
         # A shared row that other shared rows gain or lose counts as changed itself.
         moved = [name for name in hanging if name in changed]
@@ -639,27 +650,6 @@ class PostgresIngestStore:
                 if parent.startswith(step.prefix)
             ]
         return found
-
-    def _arrays(self, rows: Sequence[StagedRow], names: Sequence[tuple[int, str]]) -> dict[str, Any]:
-        """Rows as columns. What is null in all of them is an empty array, which `unnest` fills up."""
-        marks = [row.mark for row in rows]
-        return {
-            "source": _array([number for number, _ in names]),
-            "key": [key for _, key in names],
-            "root": _texts([row.root for row in rows]),
-            "parent": _texts([row.parent for row in rows]),
-            "refs": _SEPARATOR.join([_array(row.refs) if row.refs else "" for row in rows]),
-            "deleted": _numbers([True if row.kind in _GONE else None for row in rows]),
-            "lineage": _numbers([self._lineages.get(mark.lineage or "") for mark in marks]),
-            "origin": _array([mark.origin for mark in marks]),
-            "offset": _array([mark.offset for mark in marks]),
-            "position": _SEPARATOR.join(["" if mark.position is None else _array(mark.position) for mark in marks]),
-            "committed": _numbers([mark.committed_ms for mark in marks]),
-            "first_seen": _numbers([row.first_seen_ms for row in rows]),
-            "unknown": _texts([_unknown(row) for row in rows]),
-            "kin": _texts([row.new_key or (row.old_key if row.unknown else None) for row in rows]),
-            "columns": _SEPARATOR.join([columns_json(row.columns) for row in rows]),
-        }
 
     def _carry_over(
         self,
@@ -762,7 +752,7 @@ class PostgresIngestStore:
             _SQL["mark_orders_that_look_up"],
             {
                 "hashes": sorted(hashes),
-                "touched": list(touched),
+                "touched": texts(list(touched)),
                 "mass": MASS_CHANGE,
                 "lane": int(lane),
                 "committed": committed,
@@ -778,9 +768,9 @@ class PostgresIngestStore:
             cursor.execute(
                 _SQL["mark_orders"],
                 {
-                    "order_key": list(touched),
-                    "lane": [int(touch.lane) for touch in touched.values()],
-                    "committed": [touch.committed_ms for touch in touched.values()],
+                    "order_key": texts(list(touched)),
+                    "lane": array([int(touch.lane) for touch in touched.values()]),
+                    "committed": numbers_or_null([touch.committed_ms for touch in touched.values()]),
                     "destinations": self._destinations,
                     "quiet": self._debounce.quiet,
                     "max_wait": self._debounce.max_wait,
@@ -871,31 +861,3 @@ def _per_origin(counts: Counter[tuple[int, str]]) -> Counter[int]:
     for (origin, _), count in counts.items():
         sums[origin] += count
     return sums
-
-
-# psycopg takes one element of a list after the other, in Python. Numbers go as one array literal instead, and texts
-# that can hold no control characters, as JSON has none, in one text.
-_SEPARATOR = "\x1e"
-
-
-def _texts(values: list[str | None]) -> list[str | None]:
-    return values if values.count(None) < len(values) else []
-
-
-def _numbers(values: Sequence[int | None]) -> str:
-    if None not in values:
-        return _array(values)  # type: ignore[arg-type] # just asked
-    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
-
-
-def _array(numbers: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
-def _unknown(row: StagedRow) -> str | None:
-    if row.new_key is not None:
-        return "{}"
-    if not row.unknown:
-        return None
-    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in row.unknown)
-    return "{" + ",".join(f'"{name}"' for name in quoted) + "}"

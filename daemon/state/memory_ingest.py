@@ -16,7 +16,8 @@ from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
 from daemon.mapping.structure import Step, Structure
 from daemon.state.era import Era, Mirrored, signature
-from daemon.state.ingest_store import MASS_CHANGE, SNAPSHOT_READ, Batch, FoldResult, Position, TopicPartition
+from daemon.state.ingest_store import MASS_CHANGE, SNAPSHOT_READ, Batch, FoldResult, Position, Rounds, TopicPartition
+from daemon.state.layout import Round
 from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
 
@@ -140,6 +141,9 @@ class MemoryIngestStore:
                 if position.next_offset < ends[partition]:
                     self._targets[position.origin] = max(self._targets.get(position.origin, -1), ends[partition])
         return self.era()
+
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:  # noqa: ARG002 - rows are folded as they are
+        return []
 
     def fold(self, batch: Batch) -> FoldResult:
         for move in batch.moves:

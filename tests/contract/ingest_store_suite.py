@@ -651,6 +651,23 @@ class IngestStoreSuite:
         rig.fold(events.change("orders", "1", big=2**70, money=Decimal("1.50"), ok=True))
         assert rig.row("orders", "1").columns == {"big": 2**70, "money": Decimal("1.50"), "ok": True}
 
+    @pytest.mark.parametrize(
+        "key", ['a"b', "back\\slash\\", "{a,b}", "null", "NULL", "", " ", "a,b\n\t\x1e", '","', "ü€😀"]
+    )
+    def test_keys_of_any_text(self, rig: Rig, events: Events, key: str) -> None:
+        """Keys of orders and of what hangs below them, and names of columns that are not known."""
+        rig.fold(
+            events.change("orders", key, unavailable=(key, "b"), a=1),
+            events.change("orders", "plain", a=1),
+            events.change("lines", key, order_id=key),
+            events.change("lines", "plain", order_id=None),
+        )
+        assert rig.row("orders", key).unknown == {key, "b"}
+        assert rig.row("orders", "plain").unknown == set()
+        assert rig.row("lines", key).root == key
+        assert rig.row("lines", "plain").root is None
+        assert rig.revisions() == {key: 1, "plain": 1}
+
     def test_lane(self, rig: Rig, events: Events) -> None:
         """Snapshot rows and old changes are backfill; a backfill touch never demotes an owed live order."""
         rig.fold(events.change("orders", "1", snapshot=True, v=1), events.change("orders", "2", v=1))

@@ -1,0 +1,88 @@
+"""Rounds of staged rows laid out as the columns that the fold's statement takes; pure, and done ahead of it.
+
+psycopg takes one element of a list after the other, in Python. Arrays go as literals instead, and texts that can hold
+no control characters, as JSON has none, in one text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from daemon.ingest.change import Kind
+from daemon.ingest.fold import StagedRow
+from daemon.state.columns import columns_json
+
+# Members of an enumeration are slow to reach, and these are asked for with every row.
+_GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
+_SEPARATOR = "\x1e"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round in the order of its keys: rows by (number of the source, key), and all but their lineage as columns."""
+
+    rows: Mapping[tuple[int, str], StagedRow]
+    columns: Mapping[str, str]
+
+
+def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int]) -> Round:
+    """One round, by the numbers of the sources. What is null in all rows is an empty array, which `unnest` fills up."""
+    named = {(numbers[row.source], row.key): row for row in rows}
+    names = sorted(named)
+    ordered = [named[name] for name in names]
+    marks = [row.mark for row in ordered]
+    columns = {
+        "source": array([number for number, _ in names]),
+        "key": texts([key for _, key in names]),
+        "root": texts([row.root for row in ordered]),
+        "parent": texts([row.parent for row in ordered]),
+        "refs": _SEPARATOR.join([array(row.refs) if row.refs else "" for row in ordered]),
+        "deleted": numbers_or_null([True if row.kind in _GONE else None for row in ordered]),
+        "origin": array([mark.origin for mark in marks]),
+        "offset": array([mark.offset for mark in marks]),
+        "position": _SEPARATOR.join(["" if mark.position is None else array(mark.position) for mark in marks]),
+        "committed": numbers_or_null([mark.committed_ms for mark in marks]),
+        "first_seen": numbers_or_null([row.first_seen_ms for row in ordered]),
+        "unknown": texts([_unknown(row) for row in ordered]),
+        "kin": texts([row.new_key or (row.old_key if row.unknown else None) for row in ordered]),
+        "columns": _SEPARATOR.join([columns_json(row.columns) for row in ordered]),
+    }
+    return Round(dict(zip(names, ordered, strict=True)), columns)
+
+
+def texts(values: Sequence[str | None]) -> str:
+    """An array literal of texts; an empty one where all are null."""
+    quoted = ["null" if value is None else f'"{value}"' for value in values]
+    nulls = quoted.count("null")  # a text has its quotes
+    if nulls == len(quoted):
+        return "{}"
+    literal = ",".join(quoted)
+    if "\\" in literal or literal.count('"') > 2 * (len(quoted) - nulls):
+        literal = ",".join(["null" if value is None else _quoted(value) for value in values])
+    return "{" + literal + "}"
+
+
+def numbers_or_null(values: Sequence[int | None]) -> str:
+    """An array literal of numbers or truth values; an empty one where all are null."""
+    nulls = values.count(None)
+    if not nulls:
+        return array(values)
+    if nulls == len(values):
+        return "{}"
+    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
+
+
+def array(numbers: Iterable[int | None]) -> str:
+    """An array literal of numbers, of which none is null."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _unknown(row: StagedRow) -> str | None:
+    if row.new_key is not None:
+        return "{}"
+    return "{" + ",".join(map(_quoted, row.unknown)) + "}" if row.unknown else None
