@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -384,7 +385,9 @@ class IngestStoreSuite:
         self, rig: Rig, events: Events, together: bool
     ) -> None:
         """Two key changes in a row, the halves in three partitions: the last row has the value of before the first."""
-        for number, order in enumerate(sorted(set(itertools.permutations("aaabbc")))):
+        orders = sorted(set(itertools.permutations("aaabbc")))
+        ways: list[list[Change]] = []
+        for number, order in enumerate(orders):
             first, second, third = (f"{number}-{life}" for life in (1, 2, 3))
             history = {
                 "a": [
@@ -398,13 +401,14 @@ class IngestStoreSuite:
                 ],
                 "c": [events.change("orders", third, partition=2, unavailable=("big",), old_key=second, v="b")],
             }
-            changes = [history[partition].pop(0) for partition in order]
-            for batch in [changes] if together else [[change] for change in changes]:
-                rig.fold(*batch)
-            row = rig.row("orders", third)
+            ways.append([history[partition].pop(0) for partition in order])
+        for batch in [chain.from_iterable(ways)] if together else zip(*ways, strict=True):
+            rig.fold(*batch)  # their rows have nothing to do with each other: all ways at once
+        for number, order in enumerate(orders):
+            row = rig.row("orders", f"{number}-3")
             assert (row.columns, row.unknown) == ({"v": "b", "big": "B"}, frozenset()), order
-            assert rig.row("orders", first).deleted, order
-            assert rig.row("orders", second).deleted, order
+            assert rig.row("orders", f"{number}-1").deleted, order
+            assert rig.row("orders", f"{number}-2").deleted, order
 
     def test_values_that_arrive_with_the_delete_make_orders_due(self, rig: Rig, events: Events) -> None:
         """Who waited for the values of a key change is due once they come, also orders that look the row up."""
