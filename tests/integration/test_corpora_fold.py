@@ -28,12 +28,9 @@ every_recording = pytest.mark.parametrize("name", corpora_loader.NAMES)
 
 
 @pytest.fixture(scope="module")
-def state(postgres_server: Any, migrated_template: str) -> Iterator[Database]:
+def state(module_database: Database) -> Database:
     """One migrated database for all recordings; each line empties it."""
-    database = Database("corpora_fold", postgres_server)
-    postgres_server.create_database(database.name, migrated_template)
-    yield database
-    postgres_server.drop_database(database.name)
+    return module_database
 
 
 @pytest.fixture
