@@ -21,7 +21,7 @@ from daemon.errors import OrderSyncError
 from daemon.operate.logs import configure_logs
 
 MINUTES_LONG = ("decode", "fold", "assemble", "deliver", "freshness")
-FIGURES = (*MINUTES_LONG, "peers", "scale", "processes", "ready")
+FIGURES = (*MINUTES_LONG, "peers", "jdbc_sink", "scale", "processes", "ready")
 
 
 def table_of(figures: list[Figure], title: str) -> Table:

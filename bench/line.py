@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-from workload import LINES, Named, envelope, order_rows, shared_rows, shop_mapping
+from workload import LINES, Named, envelope, order_rows, schemas, shared_rows, shop_mapping
 
 from daemon.demo.stack import CLIENT_PROPERTIES, Broker
 from daemon.ingest.fold import row_hash
@@ -30,6 +30,9 @@ from daemon.settings import Destination, Kafka, Postgres, Settings
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.schedule import DebouncePolicy
 
+if TYPE_CHECKING:
+    from fixtures.kafka_server import KafkaServer
+
 BATCH = 5000
 PARTITIONS = 4
 FIRST_LSN = 1_000_000
@@ -37,15 +40,22 @@ POLICY = DebouncePolicy(timedelta(seconds=60), timedelta(seconds=600))
 
 
 class Topics:
-    """Topics of their own at a broker, one for each source, with what was produced to them."""
+    """Topics of their own at a broker, one for each source, with what was produced to them.
 
-    def __init__(self, broker: Broker, first_lsn: int = FIRST_LSN) -> None:
+    `wrapped` keys and values carry their schemas.
+    """
+
+    def __init__(self, broker: Broker | KafkaServer, first_lsn: int = FIRST_LSN, *, wrapped: bool = False) -> None:
         structure = shop_mapping().structure
         self.suffix = uuid.uuid4().hex[:8]
         sources = {n: dataclasses.replace(s, topic=f"{s.topic}.{self.suffix}") for n, s in structure.sources.items()}
         self.structure: Structure = dataclasses.replace(structure, sources=sources)
         self.bootstrap = broker.bootstrap
         self.messages = 0
+        self.ends: dict[tuple[str, int], str] = {}
+        """The key of the last message by source and partition."""
+        self._wrapped = wrapped
+        self._schemas: dict[str, tuple[bytes, bytes]] = {}
         self._lsns = itertools.count(first_lsn, 64)
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "log_level": 2})
         for source in sources.values():
@@ -59,8 +69,15 @@ class Topics:
             self.messages += 1
             value = envelope(source, row, next(self._lsns), int(time.time() * 1000), op)
             declared = self.structure.sources[source]
-            identity = orjson.dumps({name: row[name] for name in declared.key or ("id",)})
+            columns = declared.key or ("id",)
+            identity = orjson.dumps({name: row[name] for name in columns})
+            if self._wrapped:
+                if source not in self._schemas:
+                    self._schemas[source] = schemas(source, row, columns)
+                pairs = zip(self._schemas[source], (identity, value), strict=True)
+                identity, value = (b'{"schema":%b,"payload":%b}' % pair for pair in pairs)
             partition = sum(key.encode()) % PARTITIONS
+            self.ends[source, partition] = key
             while True:
                 try:
                     self._producer.produce(declared.topic, value, identity, partition=partition)

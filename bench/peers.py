@@ -1,7 +1,8 @@
 """Peers: what others take to bring the same snapshot from the same topics into the same Postgres.
 
 Quix Streams with its Postgres sink upserts the rows into a table for each source: it keeps positions in Kafka alone,
-finds no roots and marks no orders. It gets an environment of its own, which is made on first use.
+finds no roots and marks no orders. It gets an environment of its own, which is made on first use. Debezium's JDBC sink
+is measured by `jdbc_sink.py`, so that either figure is taken where the other cannot be.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from line import Folding, Topics, backlog, settings_of
 from psycopg.conninfo import conninfo_to_dict
@@ -28,44 +32,59 @@ LIMIT_SECS = 1800
 
 def measure(size: Size) -> list[Figure]:
     """A snapshot, folded by the daemon's ingest and by Quix Streams in turn."""
-    calm_collector()
     interpreter = _environment("quix", QUIX)
     with PostgresServer(durable=True) as server, Broker() as broker:
         topics = Topics(broker)
         topics.produce(backlog(size.orders // 2))
-        ours: list[float] = []
-        quix: list[float] = []
-
-        def fold() -> None:
-            with state(server) as postgres:
-                folding = Folding(settings_of(topics, postgres), topics.structure)
-                started = time.perf_counter()
-                folding.run()
-                ours.append(topics.messages / (time.perf_counter() - started))
-                folding.close()
-
-        def peer() -> None:
-            with state(server) as postgres:
-                quix.append(topics.messages / _quix(interpreter, topics, postgres))
-
-        in_turn(size.rounds, [fold, peer])
-    figure = at_least(Figure("fold beside Quix Streams", "messages/s", ours, "Quix Streams", quix), TIMES)
+        figure = beside("Quix Streams", size.rounds, server, topics, partial(_quix, interpreter, topics))
     figure.note = f"{topics.messages} messages; {QUIX}, 5,000 messages to a commit"
-    return [figure]
+    return [at_least(figure, TIMES)]
+
+
+def beside(name: str, rounds: int, server: PostgresServer, topics: Topics, peer: Callable[[Postgres], float]) -> Figure:
+    """Messages a second of the daemon's ingest and of a peer in turn, each into a fresh database.
+
+    `peer` gives seconds and leaves the rows of each source in a table of its name: every row must have come.
+    """
+    calm_collector()
+    figure = Figure(f"fold beside {name}", "messages/s", [], name)
+    sources = topics.structure.sources
+
+    def fold() -> None:
+        with state(server) as postgres:
+            folding = Folding(settings_of(topics, postgres), topics.structure)
+            started = time.perf_counter()
+            folding.run()
+            figure.values.append(topics.messages / (time.perf_counter() - started))
+            folding.close()
+
+    def other() -> None:
+        with state(server) as postgres:
+            figure.to_values.append(topics.messages / peer(postgres))
+            with looking(postgres) as connection:
+                counts = [connection.execute(f"select count(*) from public.{s}").fetchone() for s in sources]
+            assert sum(count[0] for count in counts if count) == topics.messages, f"{name} lost rows"
+
+    in_turn(rounds, [fold, other])
+    return figure
+
+
+def address(postgres: Postgres) -> dict[str, Any]:
+    """host, port, dbname, user and password of a database."""
+    parts = conninfo_to_dict(postgres.dsn)
+    return {"host": "localhost", "port": 5432, "password": ""} | {
+        name: parts[name] for name in ("host", "port", "dbname", "user", "password") if parts.get(name) is not None
+    }
 
 
 def _quix(interpreter: Path, topics: Topics, postgres: Postgres) -> float:
-    """Seconds. Every row must have come."""
-    parts = conninfo_to_dict(postgres.dsn)
-    known = {"host": "localhost", "port": 5432, "password": ""} | {
-        name: parts[name] for name in ("host", "port", "dbname", "user", "password") if parts.get(name) is not None
-    }
+    """Seconds."""
     sources = topics.structure.sources.values()
     asked = {
         "bootstrap": topics.bootstrap,
         "tables": {s.topic: {"table": s.name, "key": list(s.key or ("id",))} for s in sources},
         "messages": topics.messages,
-        "postgres": known,
+        "postgres": address(postgres),
     }
     with tempfile.TemporaryDirectory() as directory:  # Quix keeps its state beside itself
         done = subprocess.run(
@@ -79,9 +98,6 @@ def _quix(interpreter: Path, topics: Topics, postgres: Postgres) -> float:
         )
     if done.returncode != 0:
         raise RigError(f"Quix Streams: {done.stderr[-2000:]}")
-    with looking(postgres) as connection:
-        counts = [connection.execute(f"select count(*) from public.{s.name}").fetchone() for s in sources]
-    assert sum(count[0] for count in counts if count) == topics.messages, "Quix Streams lost rows"
     return float(json.loads(done.stdout)["seconds"])
 
 

@@ -7,7 +7,7 @@ and products are looked up, as often as in a shop of that size.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +24,16 @@ Named: TypeAlias = tuple[str, str, Row]
 LINES = 3
 CUSTOMERS, ADDRESSES, VARIANTS, PRODUCTS = 5000, 9000, 300, 100
 EPOCH_MS = 1_772_352_894_000  # when all of this was bought
+SOURCE = {  # the fields of the envelope's `source` and their types
+    **dict.fromkeys(("version", "connector", "name"), "string"),
+    "ts_ms": "int64",
+    **dict.fromkeys(("snapshot", "db", "sequence"), "string"),
+    **dict.fromkeys(("ts_us", "ts_ns"), "int64"),
+    **dict.fromkeys(("schema", "table"), "string"),
+    **dict.fromkeys(("txId", "lsn", "xmin"), "int64"),
+    "origin": "string",
+    "origin_lsn": "int64",
+}
 
 
 def shop_mapping() -> Mapping:
@@ -118,3 +128,41 @@ def envelope(source: str, row: Row, lsn: int, at_ms: int, op: str = "c") -> byte
     }
     event = {"before": None, "after": row, "source": origin, "transaction": None, "op": op}
     return orjson.dumps(event | {"ts_ms": at_ms, "ts_us": at_ms * 1000, "ts_ns": at_ms * 1000000})
+
+
+def schemas(source: str, row: Row, key: Sequence[str]) -> tuple[bytes, bytes]:
+    """The schemas of a source's keys and of its events, as JsonConverter writes them; all but the key may be null."""
+    columns = [_column(name, value, optional=name not in key) for name, value in row.items()]
+    identity = [column for column in columns if column["field"] in key]
+    block = [{"type": "string", "optional": False, "field": "id"}]
+    block += [{"type": "int64", "optional": False, "field": name} for name in ("total_order", "data_collection_order")]
+    origin = [{"type": kind, "optional": True, "field": name} for name, kind in SOURCE.items()]
+    event = [
+        _struct(f"oms.public.{source}.Value", columns, field="before", optional=True),
+        _struct(f"oms.public.{source}.Value", columns, field="after", optional=True),
+        _struct("io.debezium.connector.postgresql.Source", origin, field="source", version=1),
+        _struct("event.block", block, field="transaction", optional=True, version=1),
+        {"type": "string", "optional": False, "field": "op"},
+        *({"type": "int64", "optional": True, "field": name} for name in ("ts_ms", "ts_us", "ts_ns")),
+    ]
+    key_schema = _struct(f"oms.public.{source}.Key", identity)
+    return orjson.dumps(key_schema), orjson.dumps(_struct(f"oms.public.{source}.Envelope", event, version=2))
+
+
+def _struct(name: str, fields: list[Row], *, optional: bool = False, **more: Any) -> Row:
+    return {"type": "struct", "fields": fields, "optional": optional, "name": name} | more
+
+
+def _column(name: str, value: Any, *, optional: bool) -> Row:
+    kind: Row = {"type": "string", "optional": optional}
+    if isinstance(value, bool):
+        kind["type"] = "boolean"
+    elif isinstance(value, int):
+        kind["type"] = "int32" if name in ("position", "quantity") else "int64"
+    elif name.endswith("_at"):
+        kind |= {"name": "io.debezium.time.ZonedTimestamp", "version": 1}
+    elif name in ("id", "order_id", "customer_id"):
+        kind |= {"name": "io.debezium.data.Uuid", "version": 1}
+    elif name == "details":
+        kind |= {"name": "io.debezium.data.Json", "version": 1}
+    return kind | {"field": name}
