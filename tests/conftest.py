@@ -37,3 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "process" in item.path.parts or any(item.get_closest_marker(name) for name in SERVICES):
             item.add_marker(pytest.mark.xdist_group("services"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop where that had no effect: all of the above would be started by every worker, at the same time."""
+    if getattr(session.config.option, "loadgroup", False) and any(
+        item.get_closest_marker("xdist_group") and "@" not in item.nodeid for item in session.items
+    ):
+        raise pytest.UsageError("pytest-xdist groups no tests under this version of pytest; see pyproject.toml")
