@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
-WORKERS ?= 2
+WORKERS ?= 3
 SEEDS ?= 500
 SEED_START ?= 0
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## The whole line on the embedded stack, compared with the OMS at the end (DURATION=60)
 	$(BIN)/order-sync demo --duration $(DURATION) $(DEMO_ARGS)
 
-test: check ## Everything CI runs: lint, format, types, import contracts, tests (WORKERS=2)
+test: check ## Everything CI runs: lint, format, types, import contracts, tests (WORKERS=3)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: setup ## Lint, format, strict types, import contracts

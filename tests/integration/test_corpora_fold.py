@@ -21,7 +21,7 @@ from daemon.ingest.debezium import Decoder
 
 pytestmark = pytest.mark.postgres
 
-INTERLEAVINGS = 6
+INTERLEAVINGS = 3
 CRASHES = 50
 
 every_recording = pytest.mark.parametrize("name", corpora_loader.NAMES)
