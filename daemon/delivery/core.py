@@ -374,9 +374,9 @@ def _fetched(state: State, event: Fetched, now: float) -> Step:
         actions = (*parks, Quarantine(event.faults, attempt=False)) if pays else parks
     if not fetch.group:
         wait = 0.0 if event.more and not fetch.probe else _pause(state)
-        state = replace(_forget_passed(state, event), look_at={**state.look_at, fetch.lane: now + wait})
-        if fetch.lane is Lane.BACKFILL:
-            state = replace(state, backfill_waits=bool(event.items) or event.more)
+        waits = bool(event.items) or event.more if fetch.lane is Lane.BACKFILL else state.backfill_waits
+        look_at = {**state.look_at, fetch.lane: now + wait}
+        state = replace(_forget_passed(state, event), look_at=look_at, backfill_waits=waits)
     if not event.items or (state.halted and not fetch.probe):
         return _slower_probe(state, event, now), actions
     if fetch.group or fetch.probe:

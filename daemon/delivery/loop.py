@@ -504,12 +504,15 @@ class DeliveryLoop:
     async def _remember(self) -> None:
         """Save what a restart must know, where it changed."""
         now = self._clock()
-        standing = replace(core.standing_of(self._state, now), mapping_version=self._mapping.version)
         saved = self._saved
         standing = replace(
-            standing, paused=saved.paused, registered_at=saved.registered_at, asked=saved.asked
-        )  # not ours to say
-        same = replace(standing, pause_secs=0.0) == replace(saved, pause_secs=0.0)
+            core.standing_of(self._state, now),
+            mapping_version=self._mapping.version,
+            paused=saved.paused,  # this and what follows is not ours to say
+            registered_at=saved.registered_at,
+            asked=saved.asked,
+        )
+        same = replace(standing, pause_secs=saved.pause_secs) == saved
         until = now + standing.pause_secs if standing.pause_secs > 0 else 0.0
         if same and abs(until - self._saved_until) < 1.0:
             return

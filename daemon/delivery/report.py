@@ -58,7 +58,7 @@ class Report:
         self._destination = destination
         self._log = log
         self._clock = clock
-        self._told: set[tuple[Gauge, tuple[str, ...]]] = set()  # what only a leader knows
+        self._told: dict[tuple[Gauge, tuple[str, ...]], Gauge] = {}  # what only a leader knows
         # Counters start at 0: an increase from nothing is none, and a panel without a series says nothing.
         for kind in Kind:
             metrics.requests_total.labels(destination, kind.value)
@@ -74,15 +74,16 @@ class Report:
         for other in MODES:
             metrics.delivery_mode.labels(destination, other).set(int(other == mode))
         self._guarding = False
+        self._leader = metrics.leader.labels(destination)
         self.led(led=False)
 
     def led(self, *, led: bool) -> None:
         """Whether this process delivers. What only a leader knows is told by nobody else."""
-        self._metrics.leader.labels(self._destination).set(int(led))
+        self._leader.set(int(led))
         if not led:
             for gauge, labels in self._told:
                 gauge.remove(*labels)
-            self._told = set()
+            self._told = {}
             self._metrics.destination_halted.labels(self._destination).set(0)
             self._metrics.circuit_open.labels(self._destination).set(0)
 
@@ -167,8 +168,10 @@ class Report:
     def _leaders(self, gauge: Gauge, *labels: str) -> Gauge:
         """The destination's series of a gauge that is gone once this process leads no more."""
         named = (self._destination, *labels)
-        self._told.add((gauge, named))
-        return gauge.labels(*named)
+        told = self._told.get((gauge, named))
+        if told is None:
+            told = self._told[gauge, named] = gauge.labels(*named)
+        return told
 
     def _grown(self, age: float, at: float) -> float:
         """An age that was counted at monotonic time `at`, now."""
