@@ -36,6 +36,10 @@ def table_of(figures: list[Figure], title: str) -> Table:
     return table
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(","))
+
+
 def main() -> None:
     """The command."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -43,13 +47,14 @@ def main() -> None:
     arguments.add_argument("--full", action="store_true", help="all figures, in sizes that take an hour")
     arguments.add_argument("--glance", action="store_true", help="sizes that show only that it works")
     arguments.add_argument("--rounds", type=int, help="of everything that is compared")
+    arguments.add_argument("--state", type=_numbers, metavar="N,N", help="orders in the state, for `scale`")
     arguments.add_argument("--json", type=Path, default=HERE / "results.json")
     chosen = arguments.parse_args()
     if unknown := set(chosen.figures) - set(FIGURES):
         arguments.error(f"{', '.join(sorted(unknown))}: no such figure; there are {', '.join(FIGURES)}")
     configure_logs("console", "error")
     size = HOUR if chosen.full else GLANCE if chosen.glance else MINUTES
-    size = replace(size, rounds=chosen.rounds or size.rounds)
+    size = replace(size, rounds=chosen.rounds or size.rounds, state=chosen.state or size.state)
     told, taken, missing = machine(), [], {}
     console = Console()
     for name in chosen.figures or (FIGURES if chosen.full else MINUTES_LONG):
