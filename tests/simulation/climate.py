@@ -327,7 +327,7 @@ def _delivery(lot: random.Random, asked: frozenset[Fault]) -> Delivery:
         "lease_secs": 16.0,
         "lease_renew_secs": 3.0,
         "resend_gap_secs": lot.choice([0.0, 1.0]),
-        "poll_interval_ms": lot.choice([250, 500, 1000]),
+        "poll_interval_ms": lot.choice([500, 1000, 1500]),
         "backoff_initial_secs": 0.5,
         "backoff_max_secs": 8.0,
         "halt_probe_secs": 5.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
 import random
@@ -206,7 +207,7 @@ class World:
 
     def play(self) -> Verdict:
         """Storm, then calm, then the judgement."""
-        with _told_to(self):
+        with _told_to(self), _no_collector():
             self._begin()
             for phase in range(self.climate.phases):
                 self._storm(phase)
@@ -310,6 +311,19 @@ class World:
 def _live_since(climate: Climate) -> str:
     """From when on orders need not be asked for: the begin of the world where old ones are, else always."""
     return EPOCH_TEXT if Fault.ASKED in climate.episodes else "1970-01-01"
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Cyclic garbage waits for the end. A killed process has last words, and would wait in them for ever for a lock of
+    whoever the collector has just interrupted.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @contextmanager
