@@ -80,6 +80,7 @@ class Oracle:
         self._zeros: dict[str, Zeros] = defaultdict(Zeros)
         self._zeroed_at: list[float] = []
         self._discarded: dict[str, int] = {}
+        self._guarded_at: dict[str, float] = {}
         self._gaps: list[tuple[float, float]] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -171,6 +172,8 @@ class Oracle:
                 self.counts[f"parked: {one.hold}"] += 1
                 self._parked[one.key] = one.revision
                 self._world.trace(f"{process.name} parks {one.key}: {one.hold}")
+                if one.hold is Hold.GUARDED:
+                    self._guarded_at[one.key] = self._world.now
             if one.quarantine is not None:
                 self._world.trace(f"{process.name} quarantines {one.key}: {one.quarantine}")
                 self._convicted(one.key, one.quarantine, one.detail or "")
@@ -485,8 +488,10 @@ class Oracle:
             return
         document = json.loads(held)
         if record.hold is Hold.DISCARDED and not record.owed():
-            # In a future that was lost a person may have released it: the vendor keeps what it has.
-            if not document["purchase_total"] and not self._gaps:
+            # In a future that was lost a person may have released it: the vendor keeps what it has, which may be 0 from
+            # a former end of the order that the guard let pass.
+            since = [version.at for _, version in self._world.network.vendor.book.versions(order_id)][-1] - EPOCH
+            if not document["purchase_total"] and not self._gaps and since >= self._guarded_at.get(truth.key, 0.0):
                 self.breaks("guard", f"order {truth.key} was discarded, and the vendor holds it with 0")
             return
         zero = [document["purchase_total"], document["tax"], document["shipping_cost"]]
