@@ -82,7 +82,7 @@ class Ledger:
 
     def zeroed(self, now: float) -> int:
         """Orders that may have gone from a total to 0 within the last hour."""
-        return sum([entry.zeroed for entry in self.entries if entry.zeroed and _guards(entry, now)])
+        return sum(entry.zeroed for entry in self.entries if _guards(entry, now))
 
     def room(self, now: float, lane: Lane, shares: Shares, *, backfill_waits: bool) -> int:
         """Bytes that a request of `lane` may have now.

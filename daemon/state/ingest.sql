@@ -279,8 +279,9 @@ returning r.root, r.moved_from
 update source set relations = %(relations)s where id = %(source)s
 
 -- name: no_full_scan
--- For the two statements below, and those of an erasure: whatever the planner thinks of thousands of hashes, the index answers them one by one.
--- Asked for all at once (`&&`) it may prefer to read every row of every order; `offset 0` keeps it from that.
+-- For the two statements below, and those of an erasure: whatever the planner thinks of thousands of hashes, the index
+-- answers them one by one. Asked for all at once (`&&`) it may prefer to read every row of every order; `offset 0` keeps
+-- it from that.
 set local enable_seqscan to off
 
 -- name: full_scan

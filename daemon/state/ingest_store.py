@@ -386,12 +386,10 @@ class PostgresIngestStore:
         with self._transaction() as cursor:
             eraser = self._eraser() if self._expect(cursor, batch.moves) else None
             # What is read again goes round by round: each order that a row passed by is touched, as it was before.
-            if batch.replay:
-                for number, one in enumerate(batch.rounds):
-                    ahead = batch.ahead[number : number + 1]
-                    self._fold_rounds(cursor, [one], result, eraser, ahead, replay=True)
-            else:
-                self._fold_rounds(cursor, batch.rounds, result, eraser, batch.ahead)
+            parts = [slice(n, n + 1) for n in range(len(batch.rounds))] if batch.replay else [slice(None)]
+            for part in parts:
+                rounds, ahead = batch.rounds[part], batch.ahead[part]
+                self._fold_rounds(cursor, rounds, result, eraser, ahead, replay=batch.replay)
             self._keep(cursor, batch.rejects, eraser)
             self._move(cursor, batch.moves, result)
         return result
