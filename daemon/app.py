@@ -11,10 +11,8 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 import structlog
 
@@ -28,6 +26,7 @@ from daemon.mapping.model import Mapping, check_columns
 from daemon.operate.health import Health
 from daemon.operate.metrics import Metrics
 from daemon.operate.server import OperateServer
+from daemon.operate.signals import asked_to_stop
 from daemon.settings import Settings
 from daemon.state.database import async_pool
 from daemon.state.delivery_store import PostgresDeliveryStore
@@ -71,8 +70,13 @@ def run(settings: Settings, mapping: Mapping, role: str, until_caught_up: bool) 
         mapping=mapping.version[:12],
         destinations={name: destination.base_url for name, destination in settings.destinations.items()},
     )
+
+    def asked(number: signal.Signals) -> None:
+        log.info("asked to stop", signal=number.name)
+        parts.stop.set()
+
     try:
-        with _signals(parts.stop):
+        with asked_to_stop(asked):
             if not _prepared(parts):
                 return 1 if until_caught_up else 0
             calm_collector()
@@ -259,20 +263,3 @@ def _counts(owed: list[Record], settings: Settings) -> dict[str, int]:
             state = "owed" if record["state"] in coming else record["state"]
             counts[state] = counts.get(state, 0) + record["orders"]
     return counts
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT stop in order; a second one ends at once."""
-
-    def asked(number: int, _: FrameType | None) -> None:
-        log.info("asked to stop", signal=signal.Signals(number).name)
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

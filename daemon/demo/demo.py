@@ -36,11 +36,15 @@ INTERRUPTED = 130
 
 
 class Trade:
-    """Open until `stop` is set: by time, or by the first Ctrl-C. A second Ctrl-C ends everything."""
+    """Open until it `ended`: by time, or by the first Ctrl-C. A second Ctrl-C ends everything.
+
+    The handler leaves the event alone: it may run within the main thread's own `stop.wait`, which holds its lock.
+    """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.open = False
+        self.ended = False
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -57,9 +61,9 @@ class Trade:
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if not self.open or self.stop.is_set():
+        if not self.open or self.ended:
             raise KeyboardInterrupt
-        self.stop.set()
+        self.ended = True
 
 
 def run_demo(*, duration: float | None, sabotage: bool = False, directory: Path | None = None) -> int:
@@ -122,12 +126,14 @@ def _trade(
         end = None if duration is None else time.monotonic() + duration
         try:
             with view.live():
-                while not trade.stop.wait(0.5) and child.returncode is None and not work.done():
+                while not trade.ended and child.returncode is None and not work.done():
+                    trade.stop.wait(0.5)
                     left = None if end is None else end - time.monotonic()
                     if left is not None and left <= 0:
                         break
                     view.show(left, scrape(daemon.metrics_url), shop.done, api.stats())
         finally:
+            trade.ended = True
             trade.stop.set()
     try:
         work.result()
