@@ -99,7 +99,7 @@ class Folder:
             work.add(message, poison=poison)
         live_since = int((time.time() - self._settings.live_age_secs) * 1000)
         rounds = self._stager.stage(work.changes, live_since, one_by_one=replay)
-        batch = Batch(rounds, work.rejects, work.moves(ends), replay, self._store.lay_out(rounds))
+        batch = Batch(rounds, work.rejects, work.moves(ends), replay, self._store.lay_out(rounds, replay=replay))
         rejects = Counter(reject.message.topic for _, reject in work.rejects)
         return Prepared(work, batch, ends, len(messages), rejects)
 
@@ -129,7 +129,7 @@ class Folder:
         self._budget.note(prepared.rejects, time.monotonic())
         self._count(prepared.work, result)
         self._metrics.fold_batch_messages.observe(prepared.messages)
-        log.debug("folded", messages=prepared.messages, orders=result.orders)
+        log.debug("folded", messages=prepared.messages)
         return {prepared.work.partition_of[move.origin]: move.next for move in moves}
 
     def _commit(self, batch: Batch) -> FoldResult:

@@ -102,8 +102,11 @@ from standing s where p.origin = s.origin
 select count(*) from kafka_position where target_until > clock_timestamp() and halted is null
 
 -- name: upsert_rows
--- One round of the fold. A stored row that already contains the change stays as it is and is not returned.
+-- One round of the fold. A stored row that already contains the change stays as it is. Gives the places in the round of
+-- the changes that were stale, of those that changed rows of the `heard` sources, and the orders that rows belong to or
+-- belonged to that changed (or whose change `tells`), as array literals that the next statements take as they are.
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
+with applied as (
 insert into source_row as r
     (source, generation, key, root, parent, refs, deleted, lineage, origin, "offset", position, committed, first_seen,
      unknown, heir, awaits, columns)
@@ -112,7 +115,7 @@ select s.source,
        case when %(late)s then coalesce(
            (select x.generation from source_row x where x.source = s.source and x.key = s.key), g.generation)
        else g.generation end,
-       key, root, parent, refs::bigint[], coalesce(deleted, false), lineage, origin,
+       key, root, parent, refs::bigint[], coalesce(deleted, false), (%(lineages)s::int[])[lineage], origin,
        -- A reject leaves its own offset open, so that it can be folded after all once it can be decoded.
        case when unknown::text[] = '{*}' then "offset" - 1 else "offset" end, position::bigint[], committed,
        first_seen, unknown::text[], case when deleted then kin end, case when deleted is null and kin is not null then array[kin, key] end,
@@ -191,6 +194,24 @@ where excluded.generation > r.generation
       false)
   and not (r.deleted and excluded.position is not distinct from '{}')
 returning r.source, r.key, r.root, r.moved_from, r.changed
+),
+told as materialized (
+    select s.place, s.source, s.lane, s.first_commit, a.root, a.moved_from, a.key is null as stale,
+           case when a.key is not null then a.changed or coalesce(s.tells, false) end as changed
+    from unnest(%(source)s::smallint[], %(key)s::text[], %(lane)s::smallint[], %(first_commit)s::bigint[], %(tells)s::boolean[])
+        with ordinality as s (source, key, lane, first_commit, tells, place)
+    left join applied a on a.source = s.source and a.key = s.key
+),
+touched as (
+    select o.order_key, min(told.lane) as lane, min(told.first_commit) as first_commit
+    from told cross join lateral (values (told.root), (told.moved_from)) as o (order_key)
+    where told.changed and o.order_key is not null
+    group by o.order_key
+)
+select (select array_agg(place) from told where stale),
+       (select array_agg(place) from told where changed and source = any(%(heard)b::smallint[])),
+       array_agg(order_key)::text, array_agg(lane)::text, array_agg(first_commit)::text
+from touched
 
 -- name: lock_mirror
 -- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.
@@ -325,15 +346,20 @@ on conflict (destination, order_key) do update set
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
+-- An order may be named more than once.
 -- What becomes owed while Kafka is read again counts as of the era before: it may have been sent in the lost future.
 with t as (select clock_timestamp() as now),
-e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1)
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
+s as (
+    select order_key, min(lane) as lane, min(committed) as committed
+    from unnest(%(order_key)s::text[], %(lane)s::smallint[], %(committed)s::bigint[]) as touched (order_key, lane, committed)
+    group by order_key
+)
 insert into order_sync as o
     (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
 select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
        t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
-from t, e, unnest(%(order_key)s::text[], %(lane)s::smallint[], %(committed)s::bigint[]) as s (order_key, lane, committed),
-     unnest(%(destinations)b::smallint[]) as d
+from t, e, s, unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set
     owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,

@@ -26,14 +26,11 @@ from daemon.state import era as eras
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.era import Era, Mirrored, Server, signature
 from daemon.state.erase import NO_KEY, Name, StateEraser, eraser_of
-from daemon.state.layout import Round, array, lay_out, numbers_or_null, texts
+from daemon.state.layout import Round, array, joined, lay_out, texts
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
 _SQL = queries("ingest.sql")
-
-SNAPSHOT_READ = "r"
-"""The op of a row that is told again, changed or not."""
 
 MASS_CHANGE = 100
 """Changed look-ups that touch more orders than this in one batch (a product renamed) are backfill: they must not crowd
@@ -90,15 +87,11 @@ class Batch:
 
 @dataclass(slots=True)
 class FoldResult:
-    """What became of a batch: changes per (origin, op), and how many orders it touched."""
+    """What became of a batch: changes per (origin, op)."""
 
     folded: Counter[tuple[int, str]] = field(default_factory=Counter)
     stale: Counter[tuple[int, str]] = field(default_factory=Counter)
-    orders: int = 0
 
-
-# Members of an enumeration are slow to reach, and these are asked for with every row.
-_LIVE, _BACKFILL = Lane.LIVE, Lane.BACKFILL
 
 Rounds: TypeAlias = "Sequence[Sequence[StagedRow]]"
 Attempt: TypeAlias = (
@@ -148,7 +141,7 @@ class IngestStore(Protocol):
     def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
         """Note that all until these ends is read again in the present era, unless that is noted already."""
 
-    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
+    def lay_out(self, rounds: Rounds, *, replay: bool = False) -> Sequence[Round]:
         """What can be done ahead of the fold of these rounds, by another thread."""
 
     def fold(self, batch: Batch) -> FoldResult:
@@ -176,7 +169,14 @@ class _Touch:
 
 
 class _Touched(dict[str, _Touch]):
-    """Orders touched by a batch. Live beats backfill; the earliest commit counts."""
+    """Orders touched by a batch. Live beats backfill; the earliest commit counts.
+
+    Those of changed rows never come here: Postgres hands them out as the array literals that it takes again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[tuple[str, str, str]] = []
 
     def add(self, root: str | None, lane: Lane, committed_ms: int | None) -> None:
         if root is None:
@@ -184,10 +184,32 @@ class _Touched(dict[str, _Touch]):
         if (touch := self.get(root)) is None:
             self[root] = _Touch(lane, committed_ms)
             return
-        if lane is _LIVE:
-            touch.lane = lane
+        touch.lane = min(touch.lane, lane)
         if committed_ms is not None and (touch.committed_ms is None or committed_ms < touch.committed_ms):
             touch.committed_ms = committed_ms
+
+    def found(self, keys: str | None, lanes: str, commits: str) -> None:
+        """Orders of a round as three array literals; None where there are none."""
+        if keys is not None:
+            self._found.append((keys, lanes, commits))
+
+    def __bool__(self) -> bool:
+        return bool(self._found or len(self))
+
+    @property
+    def keys_literal(self) -> str:
+        """All of them; one may stand there more than once."""
+        return joined([*(keys for keys, _, _ in self._found), texts(list(self))])
+
+    def columns(self) -> dict[str, str]:
+        """As the columns that are marked."""
+        lanes = array([int(touch.lane) for touch in self.values()])
+        commits = array(["null" if touch.committed_ms is None else touch.committed_ms for touch in self.values()])
+        return {
+            "order_key": self.keys_literal,
+            "lane": joined([*(lanes for _, lanes, _ in self._found), lanes]),
+            "committed": joined([*(commits for _, _, commits in self._found), commits]),
+        }
 
 
 class PostgresIngestStore:
@@ -217,6 +239,7 @@ class PostgresIngestStore:
         self._structure: Structure | None = None
         self._hashed: frozenset[str] = frozenset()
         self._followed: frozenset[str] = frozenset()
+        self._heard: list[int] = []
         self._below: dict[str, list[Step]] = {}
         self._above: dict[str, list[Step]] = {}
         self._shared_above: dict[str, list[Step]] = {}
@@ -244,11 +267,13 @@ class PostgresIngestStore:
             self._below.setdefault(step.above, []).append(step)
         for step in structure.steps(shared=True):
             self._shared_above.setdefault(step.child, []).append(step)
+        heard = self._followed | self._below.keys() | self._above.keys() | self._shared_above.keys()
         with self._transaction() as cursor:
             cursor.execute(_SQL["register_sources"], {"names": sorted(structure.sources)})
             cursor.execute(_SQL["read_sources"])
             self._names = dict(cursor.fetchall())
             self._sources = {name: number for number, name in self._names.items()}
+            self._heard = sorted(self._sources[name] for name in heard)
             cursor.execute(_SQL["read_mapping_in_force"])
             if any(erasing for _, erasing in cursor.fetchall()):
                 self._eraser().check_key(cursor)
@@ -366,8 +391,8 @@ class PostgresIngestStore:
                     f"`order-sync migrate` puts the present one in force"
                 )
 
-    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
-        return [lay_out(rows, self._sources) for rows in rounds]
+    def lay_out(self, rounds: Rounds, *, replay: bool = False) -> Sequence[Round]:
+        return [lay_out(rows, self._sources, replay=replay) for rows in rounds]
 
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
@@ -445,33 +470,25 @@ class PostgresIngestStore:
     ) -> None:
         """Steps 2 to 5 of `fold`, with what there is to be erased on the way."""
         if eraser is None:
-            self._apply(cursor, ahead or self.lay_out(rounds), result, late=late, replay=replay)
+            self._apply(cursor, ahead or self.lay_out(rounds, replay=replay), result, late=late)
             return
         cursor.execute(_SQL["lock_mirror"])
         incoming = eraser.incoming(cursor, rounds)
-        touched = self._apply(cursor, self.lay_out(incoming.rounds), result, late=late, replay=replay)
+        touched = self._apply(cursor, self.lay_out(incoming.rounds, replay=replay), result, late=late)
         eraser.follow(cursor, touched, incoming)
 
-    def _apply(
-        self,
-        cursor: Cursor,
-        rounds: Sequence[Round],
-        result: FoldResult,
-        *,
-        late: bool,
-        replay: bool,
-    ) -> list[str]:
-        """Steps 2 to 5 of `fold`; the touched orders. `late`: what is folded takes no row into a newer generation."""
+    def _apply(self, cursor: Cursor, rounds: Sequence[Round], result: FoldResult, *, late: bool) -> str:
+        """Steps 2 to 5 of `fold`; the touched orders, as an array literal. `late`: what is folded takes no row into a
+        newer generation.
+        """
         touched = _Touched()
-        changed: dict[tuple[str, str], StagedRow] = {}
+        changed: dict[Name, StagedRow] = {}
         for one in rounds:
-            applied = self._upsert(cursor, one, touched, changed, result, late=late, replay=replay)
-            if halves := [
-                row for row in applied if row.new_key is not None or (row.old_key is not None and row.unknown)
-            ]:
+            halves = self._upsert(cursor, one, touched, changed, result, late=late)
+            if halves:
                 cursor.execute(_SQL["lock_mirror"])
                 self._carry_over(cursor, halves, touched, changed)
-        if changed:
+        if changed or touched:
             cursor.execute(_SQL["lock_mirror"])
             of_lane = {lane: {n: r for n, r in changed.items() if r.backfill == bool(lane)} for lane in Lane}
             for lane in Lane:
@@ -479,8 +496,7 @@ class PostgresIngestStore:
             self._mark(cursor, touched)
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
-        result.orders += len(touched)
-        return list(touched)
+        return touched.keys_literal
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
         """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
@@ -594,40 +610,40 @@ class PostgresIngestStore:
         cursor: Cursor,
         one: Round,
         touched: _Touched,
-        changed: dict[tuple[str, str], StagedRow],
+        changed: dict[Name, StagedRow],
         result: FoldResult,
         *,
         late: bool,
-        replay: bool,
     ) -> list[StagedRow]:
-        """Upsert one round; the rows of it that were not stale."""
+        """Upsert one round; the halves of key changes in it that were not stale, where values wait to be carried over.
+
+        `changed` gets the rows that other rows hang on: nobody asks for the others.
+        """
         rows = one.rows
-        hanging = [(row.source, row.key) for row in rows.values() if row.source in self._shared_above]
+        hanging = [(row.source, row.key) for row in rows if row.source in self._shared_above]
         before = self._shared_parents(cursor, hanging)
-        lineages = numbers_or_null([self._lineages.get(row.mark.lineage or "") for row in rows.values()])
-        cursor.execute(_SQL["upsert_rows"], {**one.columns, "lineage": lineages, "late": late})
-        applied, folded, left = [], result.folded, dict(rows)
-        for number, key, root, moved_from, has_changed in cursor.fetchall():
-            row = left.pop((number, key))
-            applied.append(row)
-            origin = row.mark.origin
-            for op in row.ops:
-                folded[origin, op] += 1
-            if has_changed or (replay and any(op != SNAPSHOT_READ for op in row.ops)):
-                changed[row.source, key] = row
-                lane = _BACKFILL if row.backfill else _LIVE
-                touched.add(root, lane, row.first_commit_ms)
-                if moved_from is not None:
-                    touched.add(moved_from, lane, row.first_commit_ms)
-        for row in left.values():
-            result.stale.update((row.mark.origin, op) for op in row.ops)
+        lineages = [self._lineages[identity] for identity in one.lineages]
+        cursor.execute(_SQL["upsert_rows"], {**one.columns, "lineages": lineages, "heard": self._heard, "late": late})
+        [(stale, heard, *found)] = cursor.fetchall()
+        touched.found(*found)
+        changed.update(((row.source, row.key), row) for row in [rows[place - 1] for place in heard or ()])
+        result.folded.update(one.counts)
+        for row in [rows[place - 1] for place in stale or ()]:
+            ops = [(row.mark.origin, op) for op in row.ops]
+            result.stale.update(ops)
+            result.folded.subtract(ops)
         # A shared row that other shared rows gain or lose counts as changed itself.
         moved = [name for name in hanging if name in changed]
         for parents in (before, self._shared_parents(cursor, moved)):
             for name in moved:
                 for above in parents.get(name, ()):
                     changed.setdefault(above, changed[name])
-        return applied
+        behind = frozenset(stale or ())
+        return [
+            row
+            for place, row in enumerate(rows, 1)
+            if (row.new_key is not None or (row.old_key is not None and row.unknown)) and place not in behind
+        ]
 
     def _shared_parents(
         self, cursor: Cursor, names: Sequence[tuple[str, str]]
@@ -654,7 +670,7 @@ class PostgresIngestStore:
         cursor: Cursor,
         halves: Sequence[StagedRow],
         touched: _Touched,
-        changed: dict[tuple[str, str], StagedRow],
+        changed: dict[Name, StagedRow],
     ) -> None:
         """Bring the values that a key change left out to the row of the new key, whichever half is folded first."""
         if comers := [row for row in halves if row.old_key is not None]:
@@ -687,7 +703,7 @@ class PostgresIngestStore:
                     touched.add(root, Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms)
 
     def _resolve(
-        self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
         waiting = [(name, step) for name in changed for step in self._above.get(name[0], ())]
@@ -723,7 +739,7 @@ class PostgresIngestStore:
         return [(self._names[number], key) for number, key, _, _ in moved]
 
     def _refresh(
-        self, cursor: Cursor, changed: Iterable[tuple[str, str]], lane: Lane, committed: int | None, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: _Touched
     ) -> None:
         """Mark every order that looks one of these rows up, over however many shared rows the way leads.
 
@@ -750,7 +766,7 @@ class PostgresIngestStore:
             _SQL["mark_orders_that_look_up"],
             {
                 "hashes": sorted(hashes),
-                "touched": texts(list(touched)),
+                "touched": touched.keys_literal,
                 "mass": MASS_CHANGE,
                 "lane": int(lane),
                 "committed": committed,
@@ -766,9 +782,7 @@ class PostgresIngestStore:
             cursor.execute(
                 _SQL["mark_orders"],
                 {
-                    "order_key": texts(list(touched)),
-                    "lane": array([int(touch.lane) for touch in touched.values()]),
-                    "committed": numbers_or_null([touch.committed_ms for touch in touched.values()]),
+                    **touched.columns(),
                     "destinations": self._destinations,
                     "quiet": self._debounce.quiet,
                     "max_wait": self._debounce.max_wait,

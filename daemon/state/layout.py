@@ -6,6 +6,7 @@ no control characters, as JSON has none, in one text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,27 +19,41 @@ _GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
 _SEPARATOR = "\x1e"
 
 
+SNAPSHOT_READ = "r"
+"""The op of a row that is told again, changed or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round in the order of its keys: rows by (number of the source, key), and all but their lineage as columns."""
+    """One round: its rows in the order of their keys, the same as columns, and how many changes there are of each
+    (origin, op). `columns` has each row's lineage as a place in `lineages`, from 1.
+    """
 
-    rows: Mapping[tuple[int, str], StagedRow]
+    rows: Sequence[StagedRow]
     columns: Mapping[str, str]
+    lineages: Sequence[str]
+    counts: Counter[tuple[int, str]]
 
 
-def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int]) -> Round:
-    """One round, by the numbers of the sources. What is null in all rows is an empty array, which `unnest` fills up."""
-    named = {(numbers[row.source], row.key): row for row in rows}
-    names = sorted(named)
-    ordered = [named[name] for name in names]
+def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int], *, replay: bool) -> Round:
+    """One round, by the numbers of the sources. What is null in all rows is an empty array, which `unnest` fills up.
+
+    `replay`: all but what a snapshot read touches its order, whether it changes anything or not.
+    """
+    ordered = sorted(rows, key=lambda row: (numbers[row.source], row.key))
     marks = [row.mark for row in ordered]
+    lineages: dict[str | None, int | None] = {None: None}
+    for mark in marks:
+        if mark.lineage not in lineages:
+            lineages[mark.lineage] = len(lineages)
     columns = {
-        "source": array([number for number, _ in names]),
-        "key": texts([key for _, key in names]),
+        "source": array([numbers[row.source] for row in ordered]),
+        "key": texts([row.key for row in ordered]),
         "root": texts([row.root for row in ordered]),
         "parent": texts([row.parent for row in ordered]),
         "refs": _SEPARATOR.join([array(row.refs) if row.refs else "" for row in ordered]),
         "deleted": numbers_or_null([True if row.kind in _GONE else None for row in ordered]),
+        "lineage": numbers_or_null([lineages[mark.lineage] for mark in marks]),
         "origin": array([mark.origin for mark in marks]),
         "offset": array([mark.offset for mark in marks]),
         "position": _SEPARATOR.join(["" if mark.position is None else array(mark.position) for mark in marks]),
@@ -47,8 +62,17 @@ def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int]) -> Round:
         "unknown": texts([_unknown(row) for row in ordered]),
         "kin": texts([row.new_key or (row.old_key if row.unknown else None) for row in ordered]),
         "columns": _SEPARATOR.join([columns_json(row.columns) for row in ordered]),
+        "lane": array([1 if row.backfill else 0 for row in ordered]),
+        "first_commit": numbers_or_null([row.first_commit_ms for row in ordered]),
+        "tells": numbers_or_null([_tells(row) for row in ordered]) if replay else "{}",
     }
-    return Round(dict(zip(names, ordered, strict=True)), columns)
+    counts = Counter((row.mark.origin, op) for row in ordered for op in row.ops)
+    return Round(ordered, columns, [name for name in lineages if name is not None], counts)
+
+
+def joined(literals: Sequence[str]) -> str:
+    """One array literal of all that these hold."""
+    return "{" + ",".join([literal[1:-1] for literal in literals if literal != "{}"]) + "}"
 
 
 def texts(values: Sequence[str | None]) -> str:
@@ -73,13 +97,17 @@ def numbers_or_null(values: Sequence[int | None]) -> str:
     return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
 
 
-def array(numbers: Iterable[int | None]) -> str:
-    """An array literal of numbers, of which none is null."""
+def array(numbers: Iterable[int | str | None]) -> str:
+    """An array literal of numbers, or of what reads as one."""
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _tells(row: StagedRow) -> bool | None:
+    return True if any(op != SNAPSHOT_READ for op in row.ops) else None
 
 
 def _unknown(row: StagedRow) -> str | None:
