@@ -38,7 +38,7 @@ def measure(size: Size) -> list[Figure]:
     ours, serial = Times(), Times()
     with PostgresServer(durable=True) as server, Broker() as broker:
         past, present = Topics(broker), Topics(broker, first_lsn=10_000_000_000)
-        past.produce(backlog(size.orders))
+        past.produce(backlog(size.orders), op="r")
         present.produce(live(size.orders, past.messages // 4), op="u")
         stages = {"snapshot": past, "live": present, "replay": past}
 

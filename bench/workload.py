@@ -107,13 +107,13 @@ def shared_rows() -> Iterator[Named]:
 
 
 def envelope(source: str, row: Row, lsn: int, at_ms: int, op: str = "c") -> bytes:
-    """A change event as Debezium's PostgreSQL connector writes it, JSON without schemas."""
+    """A change event as Debezium's PostgreSQL connector writes it, JSON without schemas. Op `r`: read by a snapshot."""
     origin = {
         "version": "3.6.3.Final",
         "connector": "postgresql",
         "name": "oms",
         "ts_ms": at_ms,
-        "snapshot": "false",
+        "snapshot": "true" if op == "r" else "false",
         "db": "oms",
         "sequence": f'["{lsn}","{lsn}"]',
         "ts_us": at_ms * 1000,

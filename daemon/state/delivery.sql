@@ -91,9 +91,7 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        not ever_attempted and owed_era < (select max(number) from era),
        clear
 from order_sync
-where destination = %(destination)s and lane = %(lane)s
-  and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
-  and parked_revision is distinct from revision
+where destination = %(destination)s and lane = %(lane)s and sendable
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and not exists (select from era where targets_at is null)
@@ -110,9 +108,7 @@ select order_key, lane, revision, extract(epoch from clock_timestamp())::float8,
        not ever_attempted and owed_era < (select max(number) from era),
        clear
 from order_sync
-where destination = %(destination)s and order_key = any(%(keys)s::text[])
-  and revision > settled_revision and request_id is null and quarantine_revision is distinct from revision
-  and parked_revision is distinct from revision
+where destination = %(destination)s and order_key = any(%(keys)s::text[]) and sendable
   and greatest(due_at, not_before) <= statement_timestamp()
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and not exists (select from era where targets_at is null)
@@ -142,7 +138,7 @@ where destination = %(destination)s and order_key = any(%(keys)s::text[])
 -- request behind it that can still land: it counts as in flight.
 select o.order_key, o.vendor_order_id,
        o.voided or o.hold is not distinct from 'deleted' or coalesce(r.deleted, false),
-       o.revision > o.settled_revision, o.request_id is not null or o.not_before > clock_timestamp()
+       o.owed, o.request_id is not null or o.not_before > clock_timestamp()
 from order_sync o
 left join source s on s.name = %(root_source)s
 left join source_row r on r.source = s.id and r.key = o.order_key
@@ -165,7 +161,7 @@ with b as materialized (
 select s.order_key
 from b join order_sync s on s.destination = b.destination and s.order_key = b.order_key
 where s.request_id is null and s.revision >= b.revision and s.settled_revision < b.revision
-  and s.quarantine_revision is distinct from s.revision and s.parked_revision is distinct from s.revision
+  and s.quarantine_revision is distinct from s.revision and not s.parked
   and b.revision >= s.erased_revision
   and not exists (select from kafka_position where target_until > clock_timestamp() and halted is null)
   and not exists (select from era where targets_at is null)
@@ -334,7 +330,7 @@ with named as materialized (
 update order_sync s set
     revision = s.revision + 1,
     digest = null,
-    owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
+    owed_era = case when s.owed then s.owed_era else (select max(number) from era) end,
     first_change = coalesce(s.first_change, clock_timestamp()),
     not_before = greatest(s.not_before, clock_timestamp() + make_interval(secs => %(hold_secs)s))
 from named where s.destination = named.destination and s.order_key = named.order_key
@@ -371,10 +367,10 @@ with page as materialized (
     update order_sync s set
         revision = s.revision + 1,
         digest = case when not %(forced)s then s.digest end,
-        lane = case when s.revision > s.settled_revision then s.lane else 1 end,
-        owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
+        lane = case when s.owed then s.lane else 1 end,
+        owed_era = case when s.owed then s.owed_era else (select max(number) from era) end,
         first_change = coalesce(s.first_change, clock_timestamp()),
-        due_at = case when s.revision > s.settled_revision then s.due_at else clock_timestamp() end
+        due_at = case when s.owed then s.due_at else clock_timestamp() end
     from locked l where s.destination = l.destination and s.order_key = l.order_key
     returning 1
 )
@@ -389,7 +385,7 @@ where destination = %(destination)s order by id desc limit 1
 with t as materialized (select clock_timestamp() as now),
 page as materialized (
     select destination, order_key, placed_at from order_sync
-    where destination = %(destination)s and parked_revision = revision and hold = %(hold)s
+    where destination = %(destination)s and parked and hold = %(hold)s
       and placed_at >= to_timestamp(%(since)s) and placed_at < to_timestamp(%(until)s)
     order by placed_at limit %(limit)s for update skip locked
 ), numbered as (select *, row_number() over (order by placed_at, order_key) as n from page)
@@ -404,11 +400,11 @@ update destination set backfill_reached = greatest(backfill_reached, to_timestam
 where id = %(destination)s and backfill_since = to_timestamp(%(since)s) and backfill_until = to_timestamp(%(until)s)
 
 -- name: count_held
-select count(*) from order_sync where destination = %(destination)s and hold = 'held' and revision <= settled_revision
+select count(*) from order_sync where destination = %(destination)s and hold = 'held' and not owed
 
 -- name: lost
 -- Orders that may stand at the API from a future that was lost, and of which no void can be made.
-select count(*) from order_sync where destination = %(destination)s and hold = 'lost' and revision <= settled_revision
+select count(*) from order_sync where destination = %(destination)s and hold = 'lost' and not owed
 
 -- name: drop_old_requests
 select drop_old_requests(make_interval(secs => %(keep_secs)s))
@@ -431,8 +427,7 @@ select lane,
                filter (where quarantine_revision is distinct from revision))::float8,
        extract(epoch from clock_timestamp() - min(hold_since) filter (
            where request_id is null and quarantine_revision is distinct from revision and hold = 'waiting'))::float8
-from order_sync where destination = %(destination)s and revision > settled_revision
-  and parked_revision is distinct from revision
+from order_sync where destination = %(destination)s and owed and not parked
 group by lane
 
 -- name: hold_ages
@@ -446,5 +441,5 @@ from destination where id = %(destination)s
 -- name: parked
 select hold, count(*), coalesce(sum(body_bytes), 0)::bigint,
        extract(epoch from clock_timestamp() - min(hold_since))::float8
-from order_sync where destination = %(destination)s and parked_revision = revision
+from order_sync where destination = %(destination)s and parked
 group by hold

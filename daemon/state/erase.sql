@@ -85,10 +85,10 @@ set revision = s.revision + 1,
     last_error = null,
     hold_detail = null,
     clear = case when s.ever_attempted and s.vendor_order_id is not null then coalesce(s.clear, string_to_array(e.clear, ' ')) end,
-    owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
-    lane = case when s.revision > s.settled_revision or s.accepted_at is null then s.lane else 0 end,
+    owed_era = case when s.owed then s.owed_era else (select max(number) from era) end,
+    lane = case when s.owed or s.accepted_at is null then s.lane else 0 end,
     first_change = coalesce(s.first_change, clock_timestamp()),
-    due_at = case when s.revision > s.settled_revision then s.due_at else clock_timestamp() end
+    due_at = case when s.owed then s.due_at else clock_timestamp() end
 from unnest(%(destinations)b::smallint[], %(keys)b::text[], %(attempted)b::bytea[], %(accepted)b::bytea[], %(clear)b::text[])
     as e (destination, order_key, attempted, accepted, clear)
 where s.destination = e.destination and s.order_key = e.order_key

@@ -318,7 +318,11 @@ where r.root is null
 -- name: mark_orders_that_look_up
 -- Every order that refers to these looked-up rows is owed a delivery; `touched` ones are marked already. More than
 -- `mass` orders at once (a product renamed) are backfill: they must not crowd out the orders that changed themselves.
-with t as (select clock_timestamp() as now),
+with t as (
+    select now, coalesce(date_bin(nullif(%(quiet)s::interval, '0'), now + %(quiet)s::interval - interval '1 microsecond',
+                                  timestamptz 'epoch') + %(quiet)s::interval, now) as later
+    from (select clock_timestamp() as now) as clock
+),
 e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
 found as (
     select distinct r.root
@@ -331,24 +335,29 @@ insert into order_sync as o
     (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
 select d, found.root, e.era, case when size.is_mass then 1 else %(lane)s end, 1, t.now, t.now,
        case when size.is_mass then null else to_timestamp(%(committed)s::bigint / 1000.0) end,
-       t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
+       least(case when size.is_mass or %(lane)s = 1 then t.later else t.now + %(quiet)s::interval end, t.now + %(max_wait)s::interval)
 from t, e, size, found, unnest(%(destinations)b::smallint[]) as d
 order by d, found.root
 on conflict (destination, order_key) do update set
-    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
-    lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
+    owed_era     = case when o.owed then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
+    lane         = case when o.owed then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
     first_commit = coalesce(o.first_commit, excluded.first_commit),
     first_change = coalesce(o.first_change, excluded.first_change),
-    due_at       = least(excluded.last_change + %(quiet)s::interval,
+    due_at       = least(case when o.owed and o.lane = 0 then excluded.last_change + %(quiet)s::interval else excluded.due_at end,
                          coalesce(o.first_change, excluded.first_change) + %(max_wait)s::interval)
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
--- An order may be named more than once.
+-- An order may be named more than once. The backfill is due in steps of the quiet period: as long as that does not move,
+-- a mark of an order that is owed already touches no index.
 -- What becomes owed while Kafka is read again counts as of the era before: it may have been sent in the lost future.
-with t as (select clock_timestamp() as now),
+with t as (
+    select now, coalesce(date_bin(nullif(%(quiet)s::interval, '0'), now + %(quiet)s::interval - interval '1 microsecond',
+                                  timestamptz 'epoch') + %(quiet)s::interval, now) as later
+    from (select clock_timestamp() as now) as clock
+),
 e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
 s as (
     select order_key, min(lane) as lane, min(committed) as committed
@@ -358,17 +367,17 @@ s as (
 insert into order_sync as o
     (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
 select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
-       t.now + least(%(quiet)s::interval, %(max_wait)s::interval)
+       least(case when s.lane = 1 then t.later else t.now + %(quiet)s::interval end, t.now + %(max_wait)s::interval)
 from t, e, s, unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set
-    owed_era     = case when o.revision > o.settled_revision then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
-    lane         = case when o.revision > o.settled_revision then least(o.lane, excluded.lane) else excluded.lane end,
+    owed_era     = case when o.owed then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,
+    lane         = case when o.owed then least(o.lane, excluded.lane) else excluded.lane end,
     revision     = o.revision + 1,
     last_change  = excluded.last_change,
     first_commit = coalesce(o.first_commit, excluded.first_commit),
     first_change = coalesce(o.first_change, excluded.first_change),
-    due_at       = least(excluded.last_change + %(quiet)s::interval,
+    due_at       = least(case when o.owed and o.lane = 0 then excluded.last_change + %(quiet)s::interval else excluded.due_at end,
                          coalesce(o.first_change, excluded.first_change) + %(max_wait)s::interval)
 
 -- name: keep_rejects

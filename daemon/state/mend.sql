@@ -51,10 +51,10 @@ for update
 update order_sync s
 set revision = s.revision + 1,
     digest = null,
-    owed_era = case when s.revision > s.settled_revision then s.owed_era else (select max(number) from era) end,
-    lane = case when s.revision > s.settled_revision then least(s.lane, %(lane)s) else %(lane)s end,
+    owed_era = case when s.owed then s.owed_era else (select max(number) from era) end,
+    lane = case when s.owed then least(s.lane, %(lane)s) else %(lane)s end,
     first_change = coalesce(s.first_change, clock_timestamp()),
-    due_at = case when %(lane)s = 1 and s.revision > s.settled_revision then s.due_at else clock_timestamp() end
+    due_at = case when %(lane)s = 1 and s.owed then s.due_at else clock_timestamp() end
 from unnest(%(destinations)s::smallint[], %(order_keys)s::text[]) as named (destination, order_key)
 where s.destination = named.destination and s.order_key = named.order_key
 

@@ -47,7 +47,7 @@ select d.name as destination,
        extract(epoch from clock_timestamp() - min(coalesce(s.first_change, s.sent_first_change)))::float8 as oldest_secs
 from order_sync s
 join destination d on d.id = s.destination
-where s.revision > s.settled_revision and s.parked_revision is distinct from s.revision
+where s.owed and not s.parked
 group by 1, 2, 3
 union all
 -- The parked ones, oldest by how long they have been. asked: their turn in the backfill comes.
@@ -57,7 +57,7 @@ select d.name, case when s.lane = 0 then 'live' else 'backfill' end,
        count(*), 0, extract(epoch from clock_timestamp() - min(s.hold_since))::float8
 from order_sync s
 join destination d on d.id = s.destination
-where s.parked_revision = s.revision
+where s.parked
 group by 1, 2, 3
 order by 1, 2 desc, 3
 
@@ -68,7 +68,7 @@ select d.name as destination, s.hold as reason, count(*) as orders, coalesce(sum
        extract(epoch from clock_timestamp() - min(s.hold_since))::float8 as oldest_secs
 from order_sync s
 join destination d on d.id = s.destination
-where s.parked_revision = s.revision
+where s.parked
 group by 1, 2
 order by 1, 2
 
@@ -80,7 +80,7 @@ from destination d,
 lateral (
     select count(*) as orders, coalesce(sum(s.body_bytes), 0)::bigint as bytes
     from order_sync s
-    where s.destination = d.id and s.parked_revision = s.revision and s.hold in ('backfill', 'shadow') and s.lane = 1
+    where s.destination = d.id and s.parked and s.hold in ('backfill', 'shadow') and s.lane = 1
       and s.placed_at >= %(since)s::timestamptz and s.placed_at < %(until)s::timestamptz
 ) p,
 lateral (
@@ -89,7 +89,7 @@ lateral (
                where s.placed_at >= %(since)s::timestamptz and s.placed_at < %(until)s::timestamptz), 0)::bigint as bytes,
            count(*) filter (where s.placed_at is null) as unsurveyed
     from order_sync s
-    where s.destination = d.id and s.revision > s.settled_revision and s.parked_revision is distinct from s.revision
+    where s.destination = d.id and s.owed and not s.parked
       and s.lane = 1 and s.accepted_at is null and s.quarantine_revision is distinct from s.revision
 ) o
 where d.name = any(%(names)s)
@@ -100,7 +100,7 @@ order by 1
 select d.name as destination, count(*) as orders
 from order_sync s
 join destination d on d.id = s.destination
-where s.hold = 'held' and s.revision <= s.settled_revision
+where s.hold = 'held' and not s.owed
 group by 1
 order by 1
 
@@ -119,14 +119,14 @@ order by 1, 2
 -- name: era
 -- The present era, once the state went back; replayed: whether all is read again that may have been read before.
 select number as era, began_at, cause, replayed_at is not null as replayed,
-       (select count(*) from order_sync where hold = 'lost' and revision <= settled_revision) as lost_orders
+       (select count(*) from order_sync where hold = 'lost' and not owed) as lost_orders
 from era where number > 0 order by number desc limit 1
 
 -- name: lost_orders
 select d.name as destination, s.order_key, s.vendor_order_id, s.hold_since, s.hold_detail
 from order_sync s
 join destination d on d.id = s.destination
-where s.hold = 'lost' and s.revision <= s.settled_revision
+where s.hold = 'lost' and not s.owed
 order by 1, 2
 limit %(limit)s
 
@@ -285,7 +285,7 @@ limit %(limit)s
 select d.name as destination, s.order_key, s.vendor_order_id, s.placed_at, s.hold_since as guarded_since
 from order_sync s
 join destination d on d.id = s.destination
-where s.parked_revision = s.revision and s.hold = 'guarded' and d.name = any(%(destinations)s)
+where s.parked and s.hold = 'guarded' and d.name = any(%(destinations)s)
 order by s.hold_since, d.name, s.order_key
 limit %(limit)s
 

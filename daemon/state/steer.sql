@@ -22,7 +22,7 @@ where name = any(%(names)s) and backfill_since is not null returning name
 select s.destination, s.order_key
 from order_sync s
 join destination d on d.id = s.destination
-where s.parked_revision = s.revision and s.hold = 'guarded' and d.name = any(%(names)s)
+where s.parked and s.hold = 'guarded' and d.name = any(%(names)s)
   and (%(orders)s::text[] is null or s.order_key = any(%(orders)s) or s.vendor_order_id = any(%(orders)s))
 order by s.destination, s.order_key
 for update of s

@@ -54,7 +54,26 @@ def test_due_time_lane_and_revision_follow_the_pure_rules(
                 lane = next_lane(owed=revision > settled, current=lane, touch=touch) if revision else touch
                 first, revision = first or now, revision + 1
                 row = connection.execute("select revision, lane, first_change, due_at from order_sync").fetchone()
-                assert row == (revision, int(lane), first, policy.due_at(first, now))
+                assert row == (revision, int(lane), first, policy.due_at(first, now, lane))
+
+
+def test_marks_within_one_step_of_the_backfill_touch_no_index(database: Database) -> None:
+    """An order whose rows come one after the other is found in the index where its first one put it."""
+    mark = queries("ingest.sql")["mark_orders"].replace("clock_timestamp()", "%(now)s::timestamptz")
+    policy = {"quiet": timedelta(seconds=60), "max_wait": timedelta(seconds=600), "destinations": [1]}
+    with closing(database.connect()) as connection, connection.transaction():
+        connection.execute("set local search_path to order_sync")
+        connection.execute("insert into destination (name, base_url, client_id) values ('a', 'http://x', 'c')")
+        for lane, in_place in ((Lane.BACKFILL, 3), (Lane.LIVE, 0)):
+            before = connection.execute("select pg_stat_get_xact_tuples_hot_updated('order_sync'::regclass)").fetchone()
+            for second in range(4):
+                now = START + timedelta(seconds=1 + second)
+                order = {"order_key": [lane.name], "lane": [int(lane)], "committed": [None]}
+                connection.execute(mark, {**policy, **order, "now": now})
+            after = connection.execute("select pg_stat_get_xact_tuples_hot_updated('order_sync'::regclass)").fetchone()
+            assert before is not None
+            assert after is not None
+            assert after[0] - before[0] == in_place, lane
 
 
 def test_the_store_uses_that_statement(database: Database) -> None:

@@ -25,6 +25,18 @@ def test_never_before_quiet_and_never_after_the_maximum_wait(quiet: int, extra: 
         assert due == last + policy.quiet or due == START + policy.max_wait
 
 
+@given(quiet=st.integers(1, 600), extra=st.integers(0, 3600), gaps=GAPS)
+def test_the_backfill_is_due_in_steps_of_the_quiet_period(quiet: int, extra: int, gaps: list[int]) -> None:
+    """Never before it was quiet, and less than one quiet period later; never after the maximum wait."""
+    policy = DebouncePolicy(timedelta(seconds=quiet), timedelta(seconds=quiet + extra))
+    last = START
+    for gap in gaps:
+        last += timedelta(seconds=gap)
+        live, due = policy.due_at(START, last), policy.due_at(START, last, Lane.BACKFILL)
+        assert live <= due < live + policy.quiet
+        assert due == START + policy.max_wait or due.timestamp() % quiet == 0
+
+
 @given(st.booleans(), st.sampled_from(Lane), st.sampled_from(Lane))
 def test_backfill_never_demotes_an_owed_live_order(owed: bool, current: Lane, touch: Lane) -> None:
     """Live stays live while something is owed; with nothing owed the touch decides."""
