@@ -237,10 +237,11 @@ def _absorb(earlier: StagedRow, later: StagedRow) -> None:
     earlier.kind, earlier.columns, earlier.unknown, earlier.mark = later.kind, later.columns, later.unknown, later.mark
     earlier.root, earlier.parent, earlier.refs = later.root, later.parent, later.refs
     earlier.backfill = earlier.backfill and later.backfill
-    earlier.first_seen_ms = _earliest(earlier.first_seen_ms, later.first_seen_ms)
-    earlier.first_commit_ms = _earliest(earlier.first_commit_ms, later.first_commit_ms)
+    earlier.first_seen_ms = earliest(earlier.first_seen_ms, later.first_seen_ms)
+    earlier.first_commit_ms = earliest(earlier.first_commit_ms, later.first_commit_ms)
     earlier.ops += later.ops
 
 
-def _earliest(*stamps: int | None) -> int | None:
+def earliest(*stamps: int | None) -> int | None:
+    """The earliest of those that are known."""
     return min((stamp for stamp in stamps if stamp is not None), default=None)

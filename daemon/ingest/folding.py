@@ -99,7 +99,7 @@ class Folder:
             work.add(message, poison=poison)
         live_since = int((time.time() - self._settings.live_age_secs) * 1000)
         rounds = self._stager.stage(work.changes, live_since, one_by_one=replay)
-        batch = Batch(rounds, work.rejects, work.moves(ends), replay, self._store.lay_out(rounds, replay=replay))
+        batch = Batch(rounds, work.rejects, work.moves(ends), replay, self._store.lay_out(rounds))
         rejects = Counter(reject.message.topic for _, reject in work.rejects)
         return Prepared(work, batch, ends, len(messages), rejects)
 

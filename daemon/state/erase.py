@@ -179,12 +179,12 @@ class StateEraser:
         known = self.known(cursor, hashes)
         return {hashes[found]: self._new_key(*hashes[found], known) for found in known}
 
-    def follow(self, cursor: Cursor, touched: str, incoming: Incoming) -> None:
+    def follow(self, cursor: Cursor, touched: Collection[str], incoming: Incoming) -> None:
         """After a fold: what else is stored of those of these orders that are erased, and rows that get a new key.
 
-        `touched`: an array literal. Needs the mirror's lock.
+        Needs the mirror's lock.
         """
-        parameters = {"root": self._numbers[self._eraser.root], "keys": touched, "mark": ERASED}
+        parameters = {"root": self._numbers[self._eraser.root], "keys": list(touched), "mark": ERASED}
         cursor.execute(SQL["erased_orders"], parameters)
         customers = {key: customer_of(mark) for key, mark in cursor.fetchall()}
         if customers or incoming.keys:

@@ -16,7 +16,7 @@ on conflict (hash) do update set what = 'key' where excluded.what = 'key' and er
 -- name: erased_orders
 -- Of these orders, those whose own row is erased, with what stands for their customer.
 select r.key, r.columns ->> %(mark)s from source_row r
-where r.source = %(root)s and r.key = any(%(keys)s::text[]) and r.columns ? %(mark)s
+where r.source = %(root)s and r.key = any(%(keys)b::text[]) and r.columns ? %(mark)s
 
 -- name: rows_of
 select source, key, root, columns::text, unknown, deleted, parent from source_row

@@ -102,9 +102,9 @@ from standing s where p.origin = s.origin
 select count(*) from kafka_position where target_until > clock_timestamp() and halted is null
 
 -- name: upsert_rows
--- One round of the fold. A stored row that already contains the change stays as it is. Gives the places in the round of
--- the changes that were stale, of those that changed rows of the `heard` sources, and the orders that rows belong to or
--- belonged to that changed (or whose change `tells`), as array literals that the next statements take as they are.
+-- One round of the fold. A stored row that already contains the change stays as it is. The first row says how many
+-- changes were applied and, where that is not all, the places in the round of those that were stale. With it and behind
+-- it: applied changes of which more must be known than that they changed a row which says itself what order it belongs to.
 -- unknown of a staged row: columns to carry over from the stored row; {*}: nothing is known any more.
 with applied as (
 insert into source_row as r
@@ -193,25 +193,18 @@ where excluded.generation > r.generation
                and (excluded.origin = r.origin or (r.deleted and not excluded.deleted and excluded.unknown is distinct from '{*}'))),
       false)
   and not (r.deleted and excluded.position is not distinct from '{}')
-returning r.source, r.key, r.root, r.moved_from, r.changed
+returning r.source, r.key, r.root, r.moved_from, r.changed,
+          not r.changed or r.moved_from is not null or r.parent is not null or r.deleted or r.unknown = '{*}'
+              or r.source = any(%(heard)b::smallint[]) as odd
 ),
-told as materialized (
-    select s.place, s.source, s.lane, s.first_commit, a.root, a.moved_from, a.key is null as stale,
-           case when a.key is not null then a.changed or coalesce(s.tells, false) end as changed
-    from unnest(%(source)s::smallint[], %(key)s::text[], %(lane)s::smallint[], %(first_commit)s::bigint[], %(tells)s::boolean[])
-        with ordinality as s (source, key, lane, first_commit, tells, place)
-    left join applied a on a.source = s.source and a.key = s.key
-),
-touched as (
-    select o.order_key, min(told.lane) as lane, min(told.first_commit) as first_commit
-    from told cross join lateral (values (told.root), (told.moved_from)) as o (order_key)
-    where told.changed and o.order_key is not null
-    group by o.order_key
-)
-select (select array_agg(place) from told where stale),
-       (select array_agg(place) from told where changed and source = any(%(heard)b::smallint[])),
-       array_agg(order_key)::text, array_agg(lane)::text, array_agg(first_commit)::text
-from touched
+total as (select count(*) as applied from applied)
+select total.applied,
+       case when total.applied < cardinality(%(source)s::smallint[]) then (
+           select array_agg(s.place)
+           from unnest(%(source)s::smallint[], %(key)s::text[]) with ordinality as s (source, key, place)
+           left join applied a on a.source = s.source and a.key = s.key where a.key is null) end,
+       a.source, a.key, a.root, a.moved_from, a.changed
+from total left join applied a on a.odd
 
 -- name: lock_mirror
 -- Everything after this reads other rows: two folds never do so at once, and each sees what the other committed.
@@ -350,7 +343,7 @@ on conflict (destination, order_key) do update set
 
 -- name: mark_orders
 -- Every touched order is owed a delivery: revision up, debounce anew. Live wins over backfill while something is owed.
--- An order may be named more than once. The backfill is due in steps of the quiet period: as long as that does not move,
+-- The backfill is due in steps of the quiet period: as long as that does not move,
 -- a mark of an order that is owed already touches no index.
 -- What becomes owed while Kafka is read again counts as of the era before: it may have been sent in the lost future.
 with t as (
@@ -358,17 +351,13 @@ with t as (
                                   timestamptz 'epoch') + %(quiet)s::interval, now) as later
     from (select clock_timestamp() as now) as clock
 ),
-e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1),
-s as (
-    select order_key, min(lane) as lane, min(committed) as committed
-    from unnest(%(order_key)s::text[], %(lane)s::smallint[], %(committed)s::bigint[]) as touched (order_key, lane, committed)
-    group by order_key
-)
+e as (select number - (replayed_at is null)::int as era from era order by number desc limit 1)
 insert into order_sync as o
     (destination, order_key, owed_era, lane, revision, first_change, last_change, first_commit, due_at)
 select d, s.order_key, e.era, s.lane, 1, t.now, t.now, to_timestamp(s.committed / 1000.0),
        least(case when s.lane = 1 then t.later else t.now + %(quiet)s::interval end, t.now + %(max_wait)s::interval)
-from t, e, s, unnest(%(destinations)b::smallint[]) as d
+from t, e, unnest(%(order_key)s::text[], %(lane)s::smallint[], %(committed)s::bigint[]) as s (order_key, lane, committed),
+     unnest(%(destinations)b::smallint[]) as d
 order by d, s.order_key
 on conflict (destination, order_key) do update set
     owed_era     = case when o.owed then least(o.owed_era, excluded.owed_era) else excluded.owed_era end,

@@ -26,11 +26,15 @@ from daemon.state import era as eras
 from daemon.state.database import Cursor, Row, connect, exact_json, transaction
 from daemon.state.era import Era, Mirrored, Server, signature
 from daemon.state.erase import NO_KEY, Name, StateEraser, eraser_of
-from daemon.state.layout import Round, array, joined, lay_out, texts
+from daemon.state.layout import Round, Touched, array, lay_out, says_its_order, texts
+from daemon.state.layout import touched as touched_by
 from daemon.state.queries import queries
 from daemon.state.schedule import DebouncePolicy, Lane
 
 _SQL = queries("ingest.sql")
+
+SNAPSHOT_READ = "r"
+"""The op of a row that is told again, changed or not."""
 
 MASS_CHANGE = 100
 """Changed look-ups that touch more orders than this in one batch (a product renamed) are backfill: they must not crowd
@@ -141,7 +145,7 @@ class IngestStore(Protocol):
     def replay(self, ends: Mapping[TopicPartition, int]) -> Era:
         """Note that all until these ends is read again in the present era, unless that is noted already."""
 
-    def lay_out(self, rounds: Rounds, *, replay: bool = False) -> Sequence[Round]:
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
         """What can be done ahead of the fold of these rounds, by another thread."""
 
     def fold(self, batch: Batch) -> FoldResult:
@@ -158,58 +162,6 @@ class IngestStore(Protocol):
 
     def close(self) -> None:
         """Give the connection back. May be called twice."""
-
-
-@dataclass(slots=True)
-class _Touch:
-    """Why an order becomes due: in which lane, since which commit."""
-
-    lane: Lane
-    committed_ms: int | None
-
-
-class _Touched(dict[str, _Touch]):
-    """Orders touched by a batch. Live beats backfill; the earliest commit counts.
-
-    Those of changed rows never come here: Postgres hands them out as the array literals that it takes again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._found: list[tuple[str, str, str]] = []
-
-    def add(self, root: str | None, lane: Lane, committed_ms: int | None) -> None:
-        if root is None:
-            return
-        if (touch := self.get(root)) is None:
-            self[root] = _Touch(lane, committed_ms)
-            return
-        touch.lane = min(touch.lane, lane)
-        if committed_ms is not None and (touch.committed_ms is None or committed_ms < touch.committed_ms):
-            touch.committed_ms = committed_ms
-
-    def found(self, keys: str | None, lanes: str, commits: str) -> None:
-        """Orders of a round as three array literals; None where there are none."""
-        if keys is not None:
-            self._found.append((keys, lanes, commits))
-
-    def __bool__(self) -> bool:
-        return bool(self._found or len(self))
-
-    @property
-    def keys_literal(self) -> str:
-        """All of them; one may stand there more than once."""
-        return joined([*(keys for keys, _, _ in self._found), texts(list(self))])
-
-    def columns(self) -> dict[str, str]:
-        """As the columns that are marked."""
-        lanes = array([int(touch.lane) for touch in self.values()])
-        commits = array(["null" if touch.committed_ms is None else touch.committed_ms for touch in self.values()])
-        return {
-            "order_key": self.keys_literal,
-            "lane": joined([*(lanes for _, lanes, _ in self._found), lanes]),
-            "committed": joined([*(commits for _, _, commits in self._found), commits]),
-        }
 
 
 class PostgresIngestStore:
@@ -391,8 +343,8 @@ class PostgresIngestStore:
                     f"`order-sync migrate` puts the present one in force"
                 )
 
-    def lay_out(self, rounds: Rounds, *, replay: bool = False) -> Sequence[Round]:
-        return [lay_out(rows, self._sources, replay=replay) for rows in rounds]
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:
+        return [lay_out(rows, self._sources) for rows in rounds]
 
     def fold(self, batch: Batch) -> FoldResult:
         """One transaction:
@@ -470,21 +422,21 @@ class PostgresIngestStore:
     ) -> None:
         """Steps 2 to 5 of `fold`, with what there is to be erased on the way."""
         if eraser is None:
-            self._apply(cursor, ahead or self.lay_out(rounds, replay=replay), result, late=late)
+            self._apply(cursor, ahead or self.lay_out(rounds), result, late=late, replay=replay)
             return
         cursor.execute(_SQL["lock_mirror"])
         incoming = eraser.incoming(cursor, rounds)
-        touched = self._apply(cursor, self.lay_out(incoming.rounds, replay=replay), result, late=late)
+        touched = self._apply(cursor, self.lay_out(incoming.rounds), result, late=late, replay=replay)
         eraser.follow(cursor, touched, incoming)
 
-    def _apply(self, cursor: Cursor, rounds: Sequence[Round], result: FoldResult, *, late: bool) -> str:
-        """Steps 2 to 5 of `fold`; the touched orders, as an array literal. `late`: what is folded takes no row into a
-        newer generation.
-        """
-        touched = _Touched()
+    def _apply(
+        self, cursor: Cursor, rounds: Sequence[Round], result: FoldResult, *, late: bool, replay: bool
+    ) -> list[str]:
+        """Steps 2 to 5 of `fold`; the touched orders. `late`: what is folded takes no row into a newer generation."""
+        touched = Touched()
         changed: dict[Name, StagedRow] = {}
         for one in rounds:
-            halves = self._upsert(cursor, one, touched, changed, result, late=late)
+            halves = self._upsert(cursor, one, touched, changed, result, late=late, replay=replay)
             if halves:
                 cursor.execute(_SQL["lock_mirror"])
                 self._carry_over(cursor, halves, touched, changed)
@@ -496,7 +448,7 @@ class PostgresIngestStore:
             self._mark(cursor, touched)
             for lane in Lane:
                 self._refresh(cursor, of_lane[lane], lane, _earliest_of(of_lane[lane], self._followed), touched)
-        return touched.keys_literal
+        return list(touched)
 
     def relink(self, source: str, after: str, limit: int) -> str | None:
         """Give a page of stored rows of a source, by key after `after`, the place that the structure now says.
@@ -504,7 +456,7 @@ class PostgresIngestStore:
         Returns the last key of the page, None where there was none. Orders that gain or lose a row become due.
         """
         assert self._structure is not None  # noqa: S101 - opened before
-        place, touched = placer(self._structure, self._structure.sources[source]), _Touched()
+        place, touched = placer(self._structure, self._structure.sources[source]), Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
@@ -538,7 +490,7 @@ class PostgresIngestStore:
 
     def sweep(self, source: str, keys: Sequence[str]) -> tuple[int, int]:
         """Delete ghosts (see `daemon.state.rebuild`) of a source; how many rows, and how many orders became due."""
-        touched = _Touched()
+        touched = Touched()
         with self._transaction() as cursor:
             self.hold_mapping(cursor)
             cursor.execute(_SQL["lock_mirror"])
@@ -609,11 +561,12 @@ class PostgresIngestStore:
         self,
         cursor: Cursor,
         one: Round,
-        touched: _Touched,
+        touched: Touched,
         changed: dict[Name, StagedRow],
         result: FoldResult,
         *,
         late: bool,
+        replay: bool,
     ) -> list[StagedRow]:
         """Upsert one round; the halves of key changes in it that were not stale, where values wait to be carried over.
 
@@ -624,11 +577,15 @@ class PostgresIngestStore:
         before = self._shared_parents(cursor, hanging)
         lineages = [self._lineages[identity] for identity in one.lineages]
         cursor.execute(_SQL["upsert_rows"], {**one.columns, "lineages": lineages, "heard": self._heard, "late": late})
-        [(stale, heard, *found)] = cursor.fetchall()
-        touched.found(*found)
-        changed.update(((row.source, row.key), row) for row in [rows[place - 1] for place in heard or ()])
+        answer = cursor.fetchall()
+        stale = [rows[place - 1] for place in answer[0][1] or ()]
+        # What was applied and changed nothing touches nothing either, unless what is read again says so.
+        idle = self._look_at(answer, rows, touched, changed, replay=replay)
+        left_out = {id(row) for row in chain(stale, idle)}
+        direct = touched_by(row for row in rows if id(row) not in left_out) if left_out else one.touched
+        touched.join(direct)
         result.folded.update(one.counts)
-        for row in [rows[place - 1] for place in stale or ()]:
+        for row in stale:
             ops = [(row.mark.origin, op) for op in row.ops]
             result.stale.update(ops)
             result.folded.subtract(ops)
@@ -638,12 +595,32 @@ class PostgresIngestStore:
             for name in moved:
                 for above in parents.get(name, ()):
                     changed.setdefault(above, changed[name])
-        behind = frozenset(stale or ())
-        return [
-            row
-            for place, row in enumerate(rows, 1)
-            if (row.new_key is not None or (row.old_key is not None and row.unknown)) and place not in behind
-        ]
+        halves = [row for row in rows if row.new_key is not None or (row.old_key is not None and row.unknown)]
+        return [row for row in halves if id(row) not in {id(one) for one in stale}]
+
+    def _look_at(
+        self,
+        answer: Sequence[Row],
+        rows: Sequence[StagedRow],
+        touched: Touched,
+        changed: dict[Name, StagedRow],
+        *,
+        replay: bool,
+    ) -> list[StagedRow]:
+        """Take down what is odd among the applied changes; those that changed nothing."""
+        idle = []
+        named = {(row.source, row.key): row for row in rows} if answer[0][2] is not None else {}
+        for _, _, number, key, root, moved_from, has_changed in answer if named else ():
+            row = named[self._names[number], key]
+            if not has_changed and not (replay and any(op != SNAPSHOT_READ for op in row.ops)):
+                idle.append(row)
+                continue
+            changed[row.source, key] = row
+            lane = int(row.backfill)
+            touched.add(moved_from, lane, row.first_commit_ms)
+            if not says_its_order(row):
+                touched.add(root, lane, row.first_commit_ms)
+        return idle
 
     def _shared_parents(
         self, cursor: Cursor, names: Sequence[tuple[str, str]]
@@ -669,7 +646,7 @@ class PostgresIngestStore:
         self,
         cursor: Cursor,
         halves: Sequence[StagedRow],
-        touched: _Touched,
+        touched: Touched,
         changed: dict[Name, StagedRow],
     ) -> None:
         """Bring the values that a key change left out to the row of the new key, whichever half is folded first."""
@@ -700,10 +677,10 @@ class PostgresIngestStore:
             for _, heir, root, deleted in cursor.fetchall():
                 if not deleted:
                     changed.setdefault((row.source, heir), row)
-                    touched.add(root, Lane.BACKFILL if row.backfill else Lane.LIVE, row.first_commit_ms)
+                    touched.add(root, int(row.backfill), row.first_commit_ms)
 
     def _resolve(
-        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: Touched
     ) -> None:
         """Give rows below other owned rows their root, and theirs below them, until nothing moves any more."""
         waiting = [(name, step) for name in changed for step in self._above.get(name[0], ())]
@@ -731,7 +708,7 @@ class PostgresIngestStore:
             )
             parents = self._moved(cursor, touched, lane, committed)
 
-    def _moved(self, cursor: Cursor, touched: _Touched, lane: Lane, committed: int | None) -> list[tuple[str, str]]:
+    def _moved(self, cursor: Cursor, touched: Touched, lane: Lane, committed: int | None) -> list[tuple[str, str]]:
         moved = cursor.fetchall()
         for _, _, root, moved_from in moved:
             touched.add(root, lane, committed)
@@ -739,7 +716,7 @@ class PostgresIngestStore:
         return [(self._names[number], key) for number, key, _, _ in moved]
 
     def _refresh(
-        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: _Touched
+        self, cursor: Cursor, changed: Iterable[Name], lane: Lane, committed: int | None, touched: Touched
     ) -> None:
         """Mark every order that looks one of these rows up, over however many shared rows the way leads.
 
@@ -766,7 +743,7 @@ class PostgresIngestStore:
             _SQL["mark_orders_that_look_up"],
             {
                 "hashes": sorted(hashes),
-                "touched": touched.keys_literal,
+                "touched": texts(list(touched)),
                 "mass": MASS_CHANGE,
                 "lane": int(lane),
                 "committed": committed,
@@ -777,7 +754,7 @@ class PostgresIngestStore:
         )
         cursor.execute(_SQL["full_scan"])
 
-    def _mark(self, cursor: Cursor, touched: _Touched) -> None:
+    def _mark(self, cursor: Cursor, touched: Touched) -> None:
         if touched and self._destinations:
             cursor.execute(
                 _SQL["mark_orders"],

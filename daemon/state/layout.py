@@ -11,35 +11,68 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from daemon.ingest.change import Kind
-from daemon.ingest.fold import StagedRow
+from daemon.ingest.fold import StagedRow, earliest
 from daemon.state.columns import columns_json
 
 # Members of an enumeration are slow to reach, and these are asked for with every row.
+_UPSERT = Kind.UPSERT
 _GONE = frozenset((Kind.DELETE, Kind.TOMBSTONE))
 _SEPARATOR = "\x1e"
 
 
-SNAPSHOT_READ = "r"
-"""The op of a row that is told again, changed or not."""
-
-
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round: its rows in the order of their keys, the same as columns, and how many changes there are of each
-    (origin, op). `columns` has each row's lineage as a place in `lineages`, from 1.
+    """One round: its rows in the order of their keys, the same as columns, how many changes there are of each
+    (origin, op), and the orders that are touched where all of them change something.
+
+    `columns` has each row's lineage as a place in `lineages`, from 1.
     """
 
     rows: Sequence[StagedRow]
     columns: Mapping[str, str]
     lineages: Sequence[str]
     counts: Counter[tuple[int, str]]
+    touched: Touched
 
 
-def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int], *, replay: bool) -> Round:
-    """One round, by the numbers of the sources. What is null in all rows is an empty array, which `unnest` fills up.
+class Touched(dict[str, tuple[int, int | None]]):
+    """Orders with the lane and the earliest commit, epoch milliseconds, of what touched them. Live beats backfill."""
 
-    `replay`: all but what a snapshot read touches its order, whether it changes anything or not.
-    """
+    def add(self, order: str | None, lane: int, committed_ms: int | None) -> None:
+        """One more touch; None: no order."""
+        if order is None:
+            return
+        before = self.get(order)
+        if before is not None:
+            lane = min(lane, before[0])
+            committed_ms = earliest(committed_ms, before[1])
+        self[order] = lane, committed_ms
+
+    def join(self, others: Touched) -> None:
+        """All of these touches too."""
+        if not self:
+            self.update(others)
+            return
+        for order, touch in others.items():
+            self.add(order, *touch)
+
+    def columns(self) -> dict[str, str]:
+        """As the columns that are marked."""
+        values = self.values()
+        return {
+            "order_key": texts(list(self)),
+            "lane": array([lane for lane, _ in values]),
+            "committed": numbers_or_null([committed for _, committed in values]),
+        }
+
+
+def says_its_order(row: StagedRow) -> bool:
+    """Whether the row, once it is applied, belongs to the order that it names, whatever was stored of it."""
+    return row.root is not None and row.kind is _UPSERT
+
+
+def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int]) -> Round:
+    """One round, by the numbers of the sources. What is null in all rows is an empty array, which `unnest` fills up."""
     ordered = sorted(rows, key=lambda row: (numbers[row.source], row.key))
     marks = [row.mark for row in ordered]
     lineages: dict[str | None, int | None] = {None: None}
@@ -62,17 +95,18 @@ def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int], *, replay: bo
         "unknown": texts([_unknown(row) for row in ordered]),
         "kin": texts([row.new_key or (row.old_key if row.unknown else None) for row in ordered]),
         "columns": _SEPARATOR.join([columns_json(row.columns) for row in ordered]),
-        "lane": array([1 if row.backfill else 0 for row in ordered]),
-        "first_commit": numbers_or_null([row.first_commit_ms for row in ordered]),
-        "tells": numbers_or_null([_tells(row) for row in ordered]) if replay else "{}",
     }
     counts = Counter((row.mark.origin, op) for row in ordered for op in row.ops)
-    return Round(ordered, columns, [name for name in lineages if name is not None], counts)
+    return Round(ordered, columns, [name for name in lineages if name is not None], counts, touched(ordered))
 
 
-def joined(literals: Sequence[str]) -> str:
-    """One array literal of all that these hold."""
-    return "{" + ",".join([literal[1:-1] for literal in literals if literal != "{}"]) + "}"
+def touched(rows: Iterable[StagedRow]) -> Touched:
+    """The orders that rows name which belong to them for sure."""
+    found = Touched()
+    for row in rows:
+        if says_its_order(row):
+            found.add(row.root, 1 if row.backfill else 0, row.first_commit_ms)
+    return found
 
 
 def texts(values: Sequence[str | None]) -> str:
@@ -104,10 +138,6 @@ def array(numbers: Iterable[int | str | None]) -> str:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _tells(row: StagedRow) -> bool | None:
-    return True if any(op != SNAPSHOT_READ for op in row.ops) else None
 
 
 def _unknown(row: StagedRow) -> str | None:

@@ -16,8 +16,8 @@ from daemon.ingest.change import Kind, Reject
 from daemon.ingest.fold import ALL_UNKNOWN, CLEARED, Mark, StagedRow, is_stale, row_hash
 from daemon.mapping.structure import Step, Structure
 from daemon.state.era import Era, Mirrored, signature
-from daemon.state.ingest_store import MASS_CHANGE, Batch, FoldResult, Position, Rounds, TopicPartition
-from daemon.state.layout import SNAPSHOT_READ, Round
+from daemon.state.ingest_store import MASS_CHANGE, SNAPSHOT_READ, Batch, FoldResult, Position, Rounds, TopicPartition
+from daemon.state.layout import Round
 from daemon.state.memory_rows import MemoryRow, MemoryRows, Name
 from daemon.state.schedule import Lane
 
@@ -142,7 +142,7 @@ class MemoryIngestStore:
                     self._targets[position.origin] = max(self._targets.get(position.origin, -1), ends[partition])
         return self.era()
 
-    def lay_out(self, rounds: Rounds, *, replay: bool = False) -> Sequence[Round]:  # noqa: ARG002 - rows are folded as they are
+    def lay_out(self, rounds: Rounds) -> Sequence[Round]:  # noqa: ARG002 - rows are folded as they are
         return []
 
     def fold(self, batch: Batch) -> FoldResult:
