@@ -95,6 +95,7 @@ class IngestLoop:
         self._gathered = Gathered()
         self._standing = Standing(sources, store, kafka, self._halts, self._gathered.forget, self._released)
         self._under_way: UnderWay | None = None
+        self._before: UnderWay | None = None  # to let go of its rows takes time: not while Postgres waits for the next
         self._picture = Picture()
         self._unsettled = False  # whether that is still to be judged by
         self._ended: set[Partition] = set()
@@ -270,7 +271,7 @@ class IngestLoop:
 
     def _fold_next(self) -> None:
         """Prepare the next part beside the fold under way, end that, and begin."""
-        gathered = self._gathered
+        self._before, gathered = None, self._gathered
         messages, ends = gathered.next_part()
         try:
             prepared = self._folder.prepare(
@@ -304,6 +305,7 @@ class IngestLoop:
         fold, self._under_way = self._under_way, None
         if fold is None:
             return
+        self._before = fold
         try:
             moved = self._folder.end(fold)
         except BaseException:

@@ -101,11 +101,16 @@ def lay_out(rows: Sequence[StagedRow], numbers: Mapping[str, int]) -> Round:
 
 
 def touched(rows: Iterable[StagedRow]) -> Touched:
-    """The orders that rows name which belong to them for sure."""
+    """The orders of those rows that say theirs (`says_its_order`)."""
     found = Touched()
     for row in rows:
-        if says_its_order(row):
-            found.add(row.root, 1 if row.backfill else 0, row.first_commit_ms)
+        order = row.root
+        if order is None or row.kind is not _UPSERT:
+            continue
+        if order in found:
+            found.add(order, 1 if row.backfill else 0, row.first_commit_ms)
+        else:
+            found[order] = 1 if row.backfill else 0, row.first_commit_ms
     return found
 
 
