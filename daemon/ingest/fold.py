@@ -187,22 +187,30 @@ def placer(structure: Structure, source: Source) -> Callable[[str, Mapping[str, 
     """
     looked_up = [(link.target, _only(link), link.target_key) for link in source.refs]
     owners = [
-        (link.target == structure.root and not structure.nested, link.target_key, source.prefix(link.target))
+        (
+            link.target == structure.root and not structure.nested,
+            _only(link),
+            link.target_key,
+            source.prefix(link.target),
+        )
         for link in source.owners
     ]
     is_root = source.role is _ROOT
 
     def place(key: str, columns: Mapping[str, ColumnValue]) -> Place:
-        hashes = set()
+        refs: tuple[int, ...] = ()
         for target, only, target_key in looked_up:
             named = columns.get(only) if only is not None else None
             if named.__class__ is not str:  # nearly always it is one, or null
                 named = target_key(columns)
             if named is not None:
-                hashes.add(row_hash(target, named))
-        refs = tuple(sorted(hashes))
-        for is_order, target_key, prefix in owners:
-            above = target_key(columns)
+                refs = (*refs, row_hash(target, named))
+        if len(refs) > 1:
+            refs = tuple(sorted(set(refs)))
+        for is_order, only, target_key, prefix in owners:
+            above = columns.get(only) if only is not None else None
+            if above.__class__ is not str:
+                above = target_key(columns)
             if above is not None:
                 return (above, None, refs) if is_order else (None, prefix + above, refs)
         return key if is_root else None, None, refs
