@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import Any
 
 from daemon.document.normalise import Normaliser
@@ -95,7 +96,10 @@ class Assembler:
         unknown makes the order invalid. `regardless`: one that is cancelled or not eligible is taken for an order, to
         tell what would have been sent of it; but none of another destination.
         """
-        graph = Graph(self._mapping, self._empties, order_key, rows, final=final)
+        with closing(Graph(self._mapping, self._empties, order_key, rows, final=final)) as graph:
+            return self._told(graph, order_key, final=final, regardless=regardless)
+
+    def _told(self, graph: Graph, order_key: str, *, final: bool, regardless: bool) -> Outcome:
         if graph.root is None:
             detail = f"{self._mapping.root} {order_key}"
             if final:

@@ -56,6 +56,9 @@ class Schema(Protocol):
     def attribute(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row.name`. Raises Mistake where a derived column or relation would need itself."""
 
+    def declares(self, source: str, name: str) -> bool:
+        """Whether `row.name` is a derived column or relation, which hides a column of that name."""
+
     def column(self, source: str, name: str, place: Place) -> Kind:
         """The kind of `row['name']`, always the column."""
 
@@ -262,14 +265,7 @@ class _Compiler:
         name = node.attr
         if isinstance(kind, RowKind):
             found = self._schema.attribute(kind.source, name, self._place)
-            variable = node.node.name if isinstance(node.node, nodes.Name) else None
-
-            def read(frame: Frame) -> Any:
-                row = base(frame) if variable is None else frame[variable]
-                value = row.known.get(name, ABSENT)  # a column, nearly always
-                return row.attribute(name) if value is ABSENT else value
-
-            return read, found
+            return (_declared if self._schema.declares(kind.source, name) else _column)(base, name), found
         if isinstance(kind, ListKind):
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
@@ -361,6 +357,24 @@ def _calling(function: Function, positional: list[Run], named: dict[str, Run]) -
     if not named:
         return lambda frame: call(*[run(frame) for run in positional])
     return lambda frame: call(*[run(frame) for run in positional], **{name: run(frame) for name, run in named.items()})
+
+
+def _column(base: Run, name: str) -> Run:
+    def read(frame: Frame) -> Any:
+        row = base(frame)
+        value = row.known.get(name, ABSENT)
+        return row.column(name) if value is ABSENT else value
+
+    return read
+
+
+def _declared(base: Run, name: str) -> Run:
+    def read(frame: Frame) -> Any:
+        row = base(frame)
+        value = row.worked_out.get(name, ABSENT)
+        return row.declared(name) if value is ABSENT else value
+
+    return read
 
 
 def _item_kind(kind: Kind) -> Kind:

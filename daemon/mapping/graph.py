@@ -6,9 +6,11 @@ Only what an expression touches counts: an unknown column or an absent row that 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from decimal import Decimal
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,6 @@ from daemon.mapping.rows import ALL_COLUMNS, StoredRow
 if TYPE_CHECKING:
     from daemon.mapping.model import Many, Mapping, One, SortKey, SourceMap
 
-_BUSY = object()
 _NUMBERS = (int, Decimal)  # `int | Decimal` would be made anew, and asked slowly, for every row
 ABSENT = object()
 """What no value is."""
@@ -32,7 +33,7 @@ class RowList(tuple["Row", ...]):  # noqa: SLOT001 - a tuple's subclass can have
     empty: Empty
 
     def __new__(cls, rows: Iterable[Row], empty: Empty) -> RowList:  # noqa: PYI034 - Self would hide nothing here
-        made = super().__new__(cls, tuple(rows))
+        made = super().__new__(cls, rows)
         made.empty = empty
         return made
 
@@ -43,6 +44,7 @@ class Empty:
     __slots__ = ("_empties", "_source")
 
     known: Dict[str, Any] = MappingProxyType({})
+    worked_out: Dict[str, Any] = known
 
     def __init__(self, source: SourceMap, empties: Empties) -> None:
         self._source = source
@@ -57,14 +59,16 @@ class Empty:
 
     def attribute(self, name: str) -> Any:
         """Null, an empty list, or a further empty row: whatever fits the name."""
+        return self.declared(name) if name in self._source.names else None
+
+    def declared(self, name: str) -> Any:
+        """The same for the name of a derived column or relation."""
         derived = self._source.let.get(name)
         if derived is not None:
             return self._empties.of_kind(derived.kind)
         if name in self._source.one:
             return self._empties[self._source.one[name].target]
-        if name in self._source.many:
-            return RowList((), self._empties[self._source.many[name].target])
-        return None
+        return RowList((), self._empties[self._source.many[name].target])
 
     def column(self, name: str) -> None:  # noqa: ARG002 - the shape of Row.column
         """Null."""
@@ -89,21 +93,18 @@ class Empties(dict[str, Empty]):
 class Row:
     """A row that is there. Its values are columns, derived columns and relations, by one name space.
 
-    `known` are the columns whose value is known, but for those that a declared name hides.
+    `known` are the columns whose value is known, `worked_out` the relations and derived columns that were asked for.
     """
 
-    __slots__ = ("_graph", "_source", "_values", "known", "stored")
+    __slots__ = ("_busy", "_graph", "_source", "known", "stored", "worked_out")
 
     def __init__(self, stored: StoredRow, source: SourceMap, graph: Graph) -> None:
         self.stored = stored
         self._source = source
         self._graph = graph
-        self._values: dict[str, Any] = {}
-        columns = stored.columns
-        if stored.unknown or not source.names.isdisjoint(columns):
-            hidden = columns.keys() if ALL_COLUMNS in stored.unknown else {*stored.unknown, *source.names}
-            columns = {name: value for name, value in columns.items() if name not in hidden}
-        self.known = columns
+        self.known = _known(stored) if stored.unknown else stored.columns
+        self.worked_out: dict[str, Any] = {}
+        self._busy: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """`attribute`, as hooks write it: row["total"], row["customer"]["email"], row["lines"]."""
@@ -111,14 +112,13 @@ class Row:
 
     def attribute(self, name: str) -> Any:
         """The derived column, relation or column of that name, in this order."""
-        value = self.known.get(name, ABSENT)
-        if value is not ABSENT:
-            return value
-        value = self._values.get(name, ABSENT)
+        return self.declared(name) if name in self._source.names else self.column(name)
+
+    def declared(self, name: str) -> Any:
+        """The derived column or relation of that name."""
+        value = self.worked_out.get(name, ABSENT)
         if value is ABSENT:
-            value = self._values[name] = self._named(name) if name in self._source.names else self.column(name)
-        elif value is _BUSY:
-            raise Fault(f"`{name}` of {self._source.name} needs itself; a derived column cannot")
+            value = self.worked_out[name] = self._named(name)
         return value
 
     def _named(self, name: str) -> Any:
@@ -127,22 +127,29 @@ class Row:
             return self._graph.follow(self, source.one[name])
         if name in source.many:
             return self._graph.collect(self, source.many[name])
-        self._values[name] = _BUSY
+        if name in self._busy:
+            raise Fault(f"`{name}` of {source.name} needs itself; a derived column cannot")
+        self._busy += (name,)
         try:
             return source.let[name].evaluate({"row": self, "order": self._graph.order})
         finally:
-            del self._values[name]
+            self._busy = self._busy[:-1]
 
     def column(self, name: str) -> Any:
         """The stored column. Raises UnknownValue where it is not known, which is not null."""
-        stored = self.stored
-        if not stored.unknown or (name not in stored.unknown and ALL_COLUMNS not in stored.unknown):
-            try:
-                return stored.columns[name]
-            except KeyError:
-                if name in self._source.defaults:
-                    return self._source.defaults[name]
-        raise UnknownValue(f"{self._source.name}.{name} of row {stored.key}")
+        value = self.known.get(name, ABSENT)
+        if value is not ABSENT:
+            return value
+        unknown = self.stored.unknown
+        if name in self._source.defaults and name not in unknown and ALL_COLUMNS not in unknown:
+            return self._source.defaults[name]
+        raise UnknownValue(f"{self._source.name}.{name} of row {self.stored.key}")
+
+
+def _known(stored: StoredRow) -> Dict[str, Any]:
+    if ALL_COLUMNS in stored.unknown:
+        return {}
+    return {name: value for name, value in stored.columns.items() if name not in stored.unknown}
 
 
 class Graph:
@@ -158,39 +165,42 @@ class Graph:
         self._empties = empties
         self._order_key = order_key
         self._final = final
-        self._stored = {(row.source, row.key): row for row in rows}
-        self._rows: dict[tuple[str, str], Row] = {}
-        self._own: dict[str, list[Row]] | None = None
+        self._rows: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        for stored in rows:
+            source = self._sources.get(stored.source)
+            if source is not None:
+                self._rows[stored.source][stored.key] = Row(stored, source, self)
+        self._own: dict[str, list[Row]] = {}
         self._indexes: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
         self.missing: set[tuple[str, str]] = set()
-        self.root = self._stored.get((mapping.root, order_key))
-        self.order: Row | Empty = empties[mapping.root]
-        if self.root is not None and not self.root.deleted:
-            self.order = self._row(self.root)
+        root = self._rows[mapping.root].get(order_key)
+        self.root = None if root is None else root.stored
+        self.order: Row | Empty = empties[mapping.root] if root is None or root.stored.deleted else root
 
-    def _row(self, stored: StoredRow) -> Row:
-        key = (stored.source, stored.key)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = Row(stored, self._sources[stored.source], self)
-        return row
+    def close(self) -> None:
+        """Let go of the rows, which hold each other: else only the cyclic collector would find them."""
+        for rows in self._rows.values():
+            for row in rows.values():
+                row.worked_out.clear()
+        del self.order
+        self._rows.clear()
+        self._own.clear()
+        self._indexes.clear()
 
-    def _known(self, source: str) -> list[Row]:
+    def _own_rows(self, source: str) -> list[Row]:
         """The order's own rows of a source, or the shared ones that were read, in key order."""
-        if self._own is None:
-            own: dict[str, list[StoredRow]] = {}
-            for stored in self._stored.values():
-                source_map = self._sources.get(stored.source)
-                if source_map is None or stored.deleted:
-                    continue
-                if source_map.shared or stored.root == self._order_key:
-                    own.setdefault(stored.source, []).append(stored)
-            self._own = {}
-            for name, group in own.items():
-                if len(group) > 1:
-                    group.sort(key=_key_order)
-                self._own[name] = [self._row(stored) for stored in group]
-        return self._own.get(source, [])
+        own = self._own.get(source)
+        if own is None:
+            shared = self._sources[source].shared
+            own = [
+                row
+                for row in self._rows[source].values()
+                if not row.stored.deleted and (shared or row.stored.root == self._order_key)
+            ]
+            if len(own) > 1:
+                own.sort(key=_key_order)
+            self._own[source] = own
+        return own
 
     def follow(self, row: Row, one: One) -> Row | Empty:
         """The row that a to-one relation leads to. Raises AbsentRow where it has not arrived, unless final."""
@@ -198,24 +208,29 @@ class Graph:
         if one.link is None:
             found = self._matching(row, one)
             return found[0] if found else empty
+        columns = row.known
+        for name in one.link.reads:
+            if name not in columns:
+                columns = {name: row.column(name) for name in one.link.reads}
+                break
         try:
-            key = one.link.target_key({name: row.column(name) for name in one.link.reads})
+            key = one.link.target_key(columns)
         except ValueError as error:
             raise Fault(f"the key of {one.link.name} cannot be told: {error}") from error
         if key is None:
             return empty
-        stored = self._stored.get((one.target, key))
-        if stored is None:
+        target = self._rows[one.target].get(key)
+        if target is None:
             if one.required and not self._final:
                 raise AbsentRow(f"{one.target} {key}, looked up by {one.link.name}")
             if one.required:
                 self.missing.add((one.target, key))
             return empty
-        return empty if stored.deleted else self._row(stored)
+        return empty if target.stored.deleted else target
 
     def collect(self, row: Row, many: Many) -> RowList:
         """The rows of a to-many relation, filtered and sorted; ties and no sort: by row key."""
-        found = list(self._matching(row, many))
+        found = self._matching(row, many)
         if many.where is not None:
             where = many.where.evaluate
             found = [child for child in found if where({"row": child, "order": self.order})]
@@ -242,7 +257,7 @@ class Graph:
         if index is None:
             index = {}
             theirs = [part.their for part in relation.match if part.their is not None]
-            for child in self._known(relation.target):
+            for child in self._own_rows(relation.target):
                 values = [child.column(column) for column in theirs]
                 if None not in values:
                     index.setdefault(tuple([_text(value, relation) for value in values]), []).append(child)
@@ -253,14 +268,14 @@ class Graph:
         if len(rows) < 2:
             return rows
         evaluate = part.expression.evaluate
-        keyed = [(evaluate({"row": row, "order": self.order}), row) for row in rows]
-        known = [(value, row) for value, row in keyed if value is not None]
-        if len({_sort_class(kind) for kind in {type(value) for value, _ in known}}) > 1:
+        values = [evaluate({"row": row, "order": self.order}) for row in rows]
+        if len({_sort_class(kind) for kind in {type(value) for value in values if value is not None}}) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )
-        known.sort(key=lambda pair: pair[0], reverse=part.descending)
-        return [row for _, row in known] + [row for value, row in keyed if value is None]
+        known = [pair for pair in zip(values, rows, strict=True) if pair[0] is not None]
+        known.sort(key=itemgetter(0), reverse=part.descending)
+        return [row for _, row in known] + [row for value, row in zip(values, rows, strict=True) if value is None]
 
 
 def _text(value: Any, relation: One | Many) -> str:
@@ -272,8 +287,8 @@ def _text(value: Any, relation: One | Many) -> str:
         raise Fault(f"relation {relation.source}.{relation.name} cannot match: {error}") from error
 
 
-def _key_order(stored: StoredRow) -> tuple[int, int, str]:
-    key = stored.key
+def _key_order(row: Row) -> tuple[int, int, str]:
+    key = row.stored.key
     return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
 
 

@@ -65,7 +65,7 @@ class SchemaBuilder:
         draft = self._drafts[source]
         if name in draft.broken:
             return ANY
-        if name not in draft.lets and name not in draft.relations:
+        if not self.declares(source, name):
             return self.column(source, name, place)
         relation = draft.relations.get(name)
         if relation is not None:
@@ -76,6 +76,10 @@ class SchemaBuilder:
         if relation is not None and not relation.many:
             return RowKind(relation.target)
         return self._compiled(source, name)
+
+    def declares(self, source: str, name: str) -> bool:
+        """Whether a derived column or relation has that name."""
+        return name in self._sources[source].names
 
     def _note_relation(self, relation: RelationDraft) -> None:
         """Whoever follows a relation reads the columns that lead over it, and what its filter and sort read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -72,6 +73,26 @@ def test_a_ready_order(shop: Mapping) -> None:
         '"country_code":"USA"},"products":[{"id":"S11","name":"Blue thing","quantity":1,"price":10},'
         '{"id":"S12","name":"Thing 12","quantity":2,"price":10}],"refunds":[]}'
     )
+
+
+def test_an_order_leaves_nothing_to_the_cyclic_collector(tmp_path: Path) -> None:
+    """Its rows hold each other, there and back; whatever it comes to, they are gone with the outcome."""
+    variant = "variant: {source: variants, match: {sku: sku}, required: false}"
+    back = f"{variant}\n      head: {{source: orders, match: {{id: order_id}}}}"
+    shop = load(tmp_path, SHOP, (variant, back), ("id: l.sku", "id: l.sku ~ l.head.number"))
+    rows = [*shop_rows(), *refund_rows()]
+    bent = [
+        changed(rows, "orders", "1", **columns) for columns in ({"tax": ...}, {"tax": "x"}, {"status": "cancelled"})
+    ]
+    assembler = Assembler(shop)
+    gc.collect()
+    gc.disable()
+    try:
+        kinds = [type(assembler.assemble("1", one)) for one in (rows, *bent)]
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert kinds == [Ready, Waiting, Invalid, Voided]
 
 
 def test_needs_names_what_is_not_there_yet(shop: Mapping) -> None:
