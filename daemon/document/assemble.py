@@ -137,11 +137,7 @@ class Assembler:
         if not problems and not normaliser.breaches and mapping.hooks.after is not None:
             order = mapping.hooks.finished(order, graph.order, graph.root.key if graph.root else "")
             order = order if stands_for is None else without_customer(order, stands_for)
-        if not problems:
-            seen = {breach.path for breach in normaliser.breaches}
-            found = [*normaliser.breaches, *(breach for breach in breaches(order) if breach.path not in seen)]
-            told = [breach for breach in found if breach.attribute not in DERIVED or self._expression(breach.attribute)]
-            problems = [self._problem(breach) for breach in told or found]
+        problems = problems or self._problems(normaliser.breaches, breaches(order))
         if problems:
             return Invalid(tuple(problems))
         oddities = [*normaliser.oddities, *(Oddity.LOOKUP_MISSING for _ in graph.missing)]
@@ -180,6 +176,13 @@ class Assembler:
             except Fault as fault:
                 problems.append(str(fault))
         return values if stands_for is None else {**values, "customer_id": stands_for}
+
+    def _problems(self, turning: list[Breach], breaking: list[Breach]) -> list[str]:
+        """What is told of values that could not be turned, and of those that break a rule."""
+        seen = {breach.path for breach in turning}
+        found = [*turning, *(breach for breach in breaking if breach.path not in seen)]
+        told = [breach for breach in found if breach.attribute not in DERIVED or self._expression(breach.attribute)]
+        return [self._problem(breach) for breach in told or found]
 
     def _problem(self, breach: Breach) -> str:
         """The breach with the place and the expression that made the value."""

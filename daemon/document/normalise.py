@@ -16,14 +16,14 @@ from daemon.document.lines import merge_products, net, settle_refunds
 from daemon.document.order import LARGEST, Breach
 from daemon.document.outcome import Oddity
 from daemon.mapping import identity
-from daemon.mapping.attributes import ADDRESS, ORDER, PRODUCT, REFUND, Attribute, Type
+from daemon.mapping.attributes import ADDRESS, ALIAS, ORDER, PRODUCT, REFUND, Attribute, Type
 from daemon.mapping.countries import ALPHA2_BY_ALPHA3, ALPHA3
 from daemon.mapping.currencies import exact_sum, minor_digits, quantum, round_to
 from daemon.mapping.faults import Fault
 from daemon.mapping.graph import Empty
 from daemon.mapping.model import SHIPPING_COUNTRY, Policies
 from daemon.mapping.operators import as_text, is_missing, is_number, name_of
-from daemon.mapping.times import format_time, parse_time
+from daemon.mapping.times import format_time, parse_time, utc_text
 
 UNIT_DIGITS = 6
 """Decimals of price and quantity. Price is per unit: 10.00 for 3 pieces is 3.333333, which multiplies back to within
@@ -37,7 +37,7 @@ class Normaliser:
 
     def __init__(self, offset_secs: int = 0, policies: Policies | None = None) -> None:
         self._policies = policies or Policies()
-        self._offset = timedelta(seconds=offset_secs)
+        self._offset_secs = offset_secs
         self.oddities: list[Oddity] = []
         self.breaches: list[Breach] = []
         self._digits = 2
@@ -46,8 +46,8 @@ class Normaliser:
         """The order. Attributes that cannot be turned are left out and stand in `breaches`."""
         currency = values.get("currency")
         self._digits = minor_digits(currency) if isinstance(currency, str) else 2
-        order = self._object(values, ORDER, "", "")
-        if "time_of_purchase" in order and self._offset:
+        order = self._object(values, _ORDER, "")
+        if "time_of_purchase" in order and self._offset_secs:
             self._shift(order)
         if order.get("discount_amount", 0) < 0:
             order["discount_amount"] = -order["discount_amount"]
@@ -57,46 +57,45 @@ class Normaliser:
         address = values.get("customer_shipping_address") or {}
         self._contact(order, self._region(address))
         self._address(order, address)
-        products = [
-            self._item(item, PRODUCT, "products", index) for index, item in enumerate(values.get("products", ()))
-        ]
+        products = self._items(values, _PRODUCT, "products")
         order["products"] = merge_products(products, self._policies, self.oddities)
-        refunds = [self._item(item, REFUND, "refunds", index) for index, item in enumerate(values.get("refunds", ()))]
+        refunds = self._items(values, _REFUND, "refunds")
         order["refunds"] = settle_refunds(refunds, order["products"], self._digits, self._policies, self.oddities)
         if values.get("alternate_order_ids"):
-            alias = next(attribute for attribute in ORDER if attribute.name == "alternate_order_ids")
-            items = [self._item(item, alias.parts, alias.name, index) for index, item in enumerate(values[alias.name])]
-            order[alias.name] = [item for index, item in enumerate(items) if item not in items[:index]]
+            aliases = self._items(values, _ALIAS, "alternate_order_ids")
+            order["alternate_order_ids"] = [item for index, item in enumerate(aliases) if item not in aliases[:index]]
         self._odd_sums(order)
         return order
 
     def _shift(self, order: Values) -> None:
         try:
-            order["time_of_purchase"] = format_time(parse_time(order["time_of_purchase"]) + self._offset)
+            order["time_of_purchase"] = format_time(
+                parse_time(order["time_of_purchase"]) + timedelta(seconds=self._offset_secs)
+            )
         except OverflowError:
-            self._breach("", "", "time_of_purchase", "is outside the calendar once the offset is added")
+            self._breach("", None, "time_of_purchase", "is outside the calendar once the offset is added")
 
-    def _item(self, values: Values, attributes: tuple[Attribute, ...], name: str, index: int) -> Values:
-        return self._object(values, attributes, name, f"{name}[{index}]")
+    def _items(self, values: Values, turns: _Turns, name: str) -> list[Values]:
+        return [self._object(item, turns, name, index) for index, item in enumerate(values.get(name, ()))]
 
-    def _object(self, values: Values, attributes: tuple[Attribute, ...], name: str, path: str) -> Values:
+    def _object(self, values: Values, turns: _Turns, name: str, index: int | None = None) -> Values:
         made: Values = {}
-        for inner, required, empty_counts, turn in _turns(attributes):
+        for inner, required, empty_counts, turn in turns:
             value = values.get(inner)
             if not empty_counts and (value is None or type(value) is Empty):
                 continue
             try:
-                turned = round_to(_number(value), self._digits) if turn is None else turn(value)
+                turned = _rounded(value, self._digits) if turn is None else turn(value)
             except Fault as fault:
-                self._breach(name, path, inner, fault.what)
+                self._breach(name, index, inner, fault.what)
                 continue
             if required or turned != "":
                 made[inner] = turned
         return made
 
-    def _breach(self, name: str, path: str, attribute: str, what: str) -> None:
+    def _breach(self, name: str, index: int | None, attribute: str, what: str) -> None:
         place = f"{name}.{attribute}" if name else attribute
-        self.breaches.append(Breach(place, f"{path}.{attribute}" if path else attribute, what))
+        self.breaches.append(Breach(place, place if index is None else f"{name}[{index}].{attribute}", what))
 
     def _region(self, address: Values) -> str:
         """The country in which a number without a country code is read."""
@@ -131,7 +130,7 @@ class Normaliser:
                 order[name] = value
 
     def _address(self, order: Values, values: Values) -> None:
-        address = self._object(values, ADDRESS, "customer_shipping_address", "customer_shipping_address")
+        address = self._object(values, _ADDRESS, "customer_shipping_address")
         if not any(address.values()):
             return
         if not address.get("zip") or address.get("country_code") not in ALPHA3:
@@ -155,17 +154,17 @@ class Normaliser:
             self.oddities.append(Oddity.REFUND_EXCEEDS_TOTAL)
 
 
-def _number(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Decimal:
     if is_number(value):
         if abs(value) > LARGEST:
             raise Fault("is more than 10^14")
-        return value
+        return round_to(value, digits)
     cure = "; declare `types: {column: numeric}` under its source or write dec(x)" if isinstance(value, str) else ""
     raise Fault(f"must be a number, not {name_of(value)}{cure}")
 
 
 def _units(value: Any) -> Decimal:
-    return round_to(_number(value), UNIT_DIGITS)
+    return _rounded(value, UNIT_DIGITS)
 
 
 def _text(value: Any) -> str:
@@ -190,7 +189,7 @@ def _time(value: Any) -> str:
     if not isinstance(value, str):
         raise Fault(f"must be an ISO-8601 time, not {name_of(value)}")
     try:
-        return format_time(parse_time(value))
+        return utc_text(value)
     except (ValueError, OverflowError) as error:
         raise Fault(f"must be an ISO-8601 time with an offset: {error}") from error
 
@@ -213,18 +212,15 @@ _TURN: dict[Type, Callable[[Any], Any]] = {
 }
 
 
-_Turn: TypeAlias = tuple[str, bool, bool, Callable[[Any], Any] | None]
-"""Name, whether required, whether null means something, and how its value is turned (None: money of the order)."""
+_Turns: TypeAlias = "tuple[tuple[str, bool, bool, Callable[[Any], Any] | None], ...]"
+"""Of each attribute: name, whether required, whether null means something, and how its value is turned (None: money of
+the order). Worked out once, since members of an enumeration are slow to reach."""
 
 
-def _turns(attributes: tuple[Attribute, ...]) -> tuple[_Turn, ...]:
-    """What is done to these attributes, worked out once: members of an enumeration are slow to reach."""
-    known = _KNOWN_TURNS.get(id(attributes))
-    if known is None:
-        known = _KNOWN_TURNS[id(attributes)] = tuple(
-            (one.name, one.required, one.type is Type.TEXTS, _TURN.get(one.type)) for one in attributes if not one.parts
-        )
-    return known
+def _turns(attributes: tuple[Attribute, ...]) -> _Turns:
+    return tuple(
+        (one.name, one.required, one.type is Type.TEXTS, _TURN.get(one.type)) for one in attributes if not one.parts
+    )
 
 
-_KNOWN_TURNS: dict[int, tuple[_Turn, ...]] = {}  # by the identity of the module's tuples, which live for ever
+_ORDER, _ADDRESS, _PRODUCT, _REFUND, _ALIAS = map(_turns, (ORDER, ADDRESS, PRODUCT, REFUND, ALIAS))

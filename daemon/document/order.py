@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from daemon.document.outcome import Document
 from daemon.mapping.attributes import EXCLUSIVE, ORDER, PERSONAL, Attribute, Type
@@ -23,8 +23,9 @@ from daemon.mapping.operators import is_number, plain
 from daemon.mapping.times import parse_time
 
 _ABSENT = object()
+_ZERO = Decimal(0)
 
-LARGEST = 10**14
+LARGEST = Decimal(10**14)
 """The schema's maximum of every number, written there as a text."""
 
 
@@ -48,7 +49,7 @@ def validate(order: dict[str, Any]) -> list[str]:
 def breaches(order: dict[str, Any]) -> list[Breach]:
     """The same as values."""
     found: list[Breach] = []
-    _object(order, ORDER, "", "", found)
+    _object(order, _ORDER, "", "", found)
     for raw, hashed in EXCLUSIVE:
         if raw in order and hashed in order:
             found.append(Breach(hashed, hashed, f"may not be sent together with {raw}"))
@@ -62,34 +63,34 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _object(
-    value: dict[str, Any], attributes: tuple[Attribute, ...], name: str, path: str, found: list[Breach]
-) -> None:
+def _object(value: dict[str, Any], plans: _Plans, name: str, path: str, found: list[Breach]) -> None:
     known = 0
-    for attribute, inner, required, check, exact in _checks(attributes):
-        if inner not in value:
-            if required:
+    for plan in plans:
+        inner = plan.name
+        item = value.get(inner, _ABSENT)
+        if item is _ABSENT:
+            if plan.required:
                 found.append(Breach(_joined(name, inner), _joined(path, inner), "is required and has no value"))
             continue
         known += 1
-        if check is None:
-            _nested(value[inner], attribute, found)
+        if plan.check is None:
+            _nested(item, plan, found)
             continue
-        what = check(value[inner])
-        if what is None and exact is not None:
-            what = exact(value[inner])
+        what = plan.check(item)
+        if what is None and plan.exact is not None:
+            what = plan.exact(item)
         if what is not None:
             found.append(Breach(_joined(name, inner), _joined(path, inner), what))
     if known != len(value):
-        extras = sorted(value.keys() - {attribute.name for attribute in attributes})
+        extras = sorted(value.keys() - {plan.name for plan in plans})
         found.extend(Breach(name, _joined(path, extra), "is not an attribute of the Orders API") for extra in extras)
 
 
-def _nested(value: Any, attribute: Attribute, found: list[Breach]) -> None:
-    name = attribute.name
-    if attribute.type is Type.OBJECT:
+def _nested(value: Any, plan: _Plan, found: list[Breach]) -> None:
+    name = plan.name
+    if plan.type is Type.OBJECT:
         if isinstance(value, dict):
-            _object(value, attribute.parts, name, name, found)
+            _object(value, plan.parts, name, name, found)
         else:
             found.append(Breach(name, name, "must be an object"))
         return
@@ -98,7 +99,7 @@ def _nested(value: Any, attribute: Attribute, found: list[Breach]) -> None:
         return
     before = len(found)
     for index, item in enumerate(value):
-        _object(item, attribute.parts, name, f"{name}[{index}]", found)
+        _object(item, plan.parts, name, f"{name}[{index}]", found)
     if name == "refunds" and len(found) == before and len({frozenset(item.items()) for item in value}) != len(value):
         found.append(Breach(name, name, "holds two equal rows"))
 
@@ -120,9 +121,11 @@ def _id(value: Any) -> str | None:
 def _number(value: Any) -> str | None:
     if not is_number(value):
         return "must be a number"
-    if value < 0:
-        return "is negative, which the API's documents give no meaning; write abs(x) where the shop stores it so"
-    return "is more than 10^14" if value > LARGEST else None
+    if _ZERO <= value <= LARGEST:
+        return None
+    if value > LARGEST:
+        return "is more than 10^14"
+    return "is negative, which the API's documents give no meaning; write abs(x) where the shop stores it so"
 
 
 def _flag(value: Any) -> str | None:
@@ -176,70 +179,74 @@ _EXACT: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-_Check: TypeAlias = (
-    "tuple[Attribute, str, bool, Callable[[Any], str | None] | None, Callable[[Any], str | None] | None]"
-)
-"""The attribute, its name, whether required, and the checks of its type (None: it has parts) and of its values."""
+class _Plan(NamedTuple):
+    """How an attribute is checked and written: worked out once, since members of an enumeration are slow to reach."""
+
+    name: str
+    label: str
+    type: Type
+    required: bool
+    check: Callable[[Any], str | None] | None
+    """Of its type; None: it has parts."""
+    exact: Callable[[Any], str | None] | None
+    """Of its values."""
+    parts: tuple[_Plan, ...]
 
 
-def _checks(attributes: tuple[Attribute, ...]) -> tuple[_Check, ...]:
-    """How these attributes are checked, worked out once."""
-    known = _KNOWN_CHECKS.get(id(attributes))
-    if known is None:
-        known = _KNOWN_CHECKS[id(attributes)] = tuple(
-            (one, one.name, one.required, None if one.parts else _TYPES[one.type], _EXACT.get(one.name))
-            for one in attributes
+_Plans: TypeAlias = tuple[_Plan, ...]
+
+
+def _plans(attributes: tuple[Attribute, ...]) -> _Plans:
+    return tuple(
+        _Plan(
+            one.name,
+            f'"{one.name}":',
+            one.type,
+            one.required,
+            None if one.parts else _TYPES[one.type],
+            _EXACT.get(one.name),
+            _plans(one.parts),
         )
-    return known
+        for one in attributes
+    )
 
 
-_KNOWN_CHECKS: dict[int, tuple[_Check, ...]] = {}  # by the identity of the module's tuples, which live for ever
+_ORDER = _plans(ORDER)
 
 
 def canonical(order: dict[str, Any]) -> bytes:
     """The order as JSON: attributes in the model's order, exact numbers without exponent or trailing zeros, UTF-8."""
-    parts: list[str] = []
-    _write_object(order, ORDER, parts)
-    return "".join(parts).encode()
+    return _object_text(order, _ORDER).encode()
 
 
-def _write_object(value: dict[str, Any], attributes: tuple[Attribute, ...], parts: list[str]) -> None:
-    opening = "{"
-    for attribute in attributes:
-        name = attribute.name
-        inner = value.get(name, _ABSENT)
-        if inner is not _ABSENT:
-            parts.append(f'{opening}"{name}":')
-            kind = type(inner)
-            if kind is str:
-                parts.append(encode_basestring(inner))
-            elif kind is Decimal or kind is int:
-                parts.append(plain(inner))
-            else:
-                _write(inner, attribute, parts)
-            opening = ","
-    parts.append("}" if opening == "," else "{}")
+_TEXT_OF: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    Decimal: plain,
+    int: plain,
+    bool: lambda value: "true" if value else "false",
+}
 
 
-def _write(value: Any, attribute: Attribute, parts: list[str]) -> None:
+def _object_text(value: dict[str, Any], plans: _Plans) -> str:
+    texts = []
+    for plan in plans:
+        item = value.get(plan.name, _ABSENT)
+        if item is not _ABSENT:
+            text_of = _TEXT_OF.get(type(item))
+            texts.append(plan.label + (_nested_text(item, plan) if text_of is None else text_of(item)))
+    return f"{{{','.join(texts)}}}"
+
+
+def _nested_text(value: Any, plan: _Plan) -> str:
     kind = type(value)
-    if kind is str:
-        parts.append(encode_basestring(value))
-    elif kind is Decimal or kind is int:
-        parts.append(plain(value))
-    elif kind is bool:
-        parts.append("true" if value else "false")
-    elif kind is dict:
-        _write_object(value, attribute.parts, parts)
-    elif kind is list:
-        parts.append("[")
-        for index, item in enumerate(value):
-            if index:
-                parts.append(",")
-            _write(item, attribute, parts)
-        parts.append("]")
-    else:
-        raise TypeError(f"{attribute.name}: a {kind.__name__} has no place in a document")
+    if kind is dict:
+        return _object_text(value, plan.parts)
+    if kind is list:
+        return f"[{','.join([_nested_text(item, plan) for item in value])}]"
+    text_of = _TEXT_OF.get(kind)
+    if text_of is None:
+        raise TypeError(f"{plan.name}: a {kind.__name__} has no place in a document")
+    return text_of(value)
 
 
 def document_of(order: dict[str, Any]) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 
@@ -50,17 +51,15 @@ def minor_digits(currency: str) -> int:
     return 3 if currency in _THREE_DIGITS else 2
 
 
+@functools.cache
 def quantum(digits: int) -> Decimal:
     """The smallest step at that many decimals."""
     return Decimal((0, (1,), -digits))
 
 
-_QUANTA = {digits: quantum(digits) for digits in range(10)}
-
-
 def round_to(value: Decimal | int, digits: int) -> Decimal:
     """Rounded half-up (away from zero) to so many decimals."""
-    return Decimal(value).quantize(_QUANTA[digits], context=_ROUNDING)
+    return _ROUNDING.quantize(value, quantum(digits))
 
 
 def round_money(value: Decimal | int, currency: str) -> Decimal:

@@ -92,7 +92,7 @@ def total(rows: Any, column: str | None = None) -> Number:
         if is_missing(value):
             continue
         number = number_of(value, f"total(rows, '{column}')" if column else "total(list)")
-        result = result + number if type(result) is int and type(number) is int else EXACT.add(Decimal(result), number)
+        result = result + number if type(result) is int and type(number) is int else EXACT.add(result, number)
     return result
 
 

@@ -70,7 +70,7 @@ def _arithmetic(
         if not (is_number(left) and is_number(right)):
             raise _not_numbers(sign, left, right)
         try:
-            return exact(Decimal(left), Decimal(right))
+            return exact(left, right)
         except DivisionByZero:
             raise Fault("division by zero; write `x / y if y else ...`") from None
         except InvalidOperation:

@@ -144,7 +144,7 @@ def iso(stamp: Any, zone: Any = None) -> str | None:
         raise Fault("iso(stamp) of a number; declare the column's type under `types:`, such as timestamp(3)")
     named = None if zone is None else text_of(zone, "iso(stamp, zone)")
     try:
-        return times.format_time(times.parse_time(text_of(stamp, "iso(stamp)"), named))
+        return times.utc_text(text_of(stamp, "iso(stamp)"), named)
     except (ValueError, OverflowError) as error:
         raise Fault(f"iso(stamp): {error}") from error
 

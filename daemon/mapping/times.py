@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_in_utc = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2})(?:\.([0-9]{3})[0-9]{0,3})?Z"
+).fullmatch
 
 
 @lru_cache(maxsize=256)
@@ -31,6 +36,16 @@ def parse_time(text: str, zone: str | None = None) -> datetime:
     if zone is None:
         raise ValueError("a time without offset; name its zone: iso(x, zone='UTC')")
     return stamp.replace(tzinfo=zone_of(zone))
+
+
+def utc_text(text: str, zone: str | None = None) -> str:
+    """The text of `format_time` for a time that `parse_time` reads. Raises as that does, and OverflowError."""
+    stamp = parse_time(text, zone)
+    written = _in_utc(text)  # nearly always, and cutting it is far quicker than writing it anew
+    if written is None:
+        return format_time(stamp)
+    seconds, milliseconds = written.groups("000")
+    return f"{seconds}Z" if milliseconds == "000" else f"{seconds}.{milliseconds}Z"
 
 
 def format_time(stamp: datetime) -> str:
