@@ -80,9 +80,9 @@ class Normaliser:
 
     def _object(self, values: Values, turns: _Turns, name: str, index: int | None = None) -> Values:
         made: Values = {}
-        for inner, required, empty_counts, turn in turns:
+        for inner, required, turn in turns:
             value = values.get(inner)
-            if not empty_counts and (value is None or type(value) is Empty):
+            if value is None or type(value) is Empty:
                 continue
             try:
                 turned = _rounded(value, self._digits) if turn is None else turn(value)
@@ -195,8 +195,6 @@ def _time(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    if is_missing(value):
-        return []
     items = value if isinstance(value, list | tuple) else [value]
     return sorted({text for text in (identity.trim(_text(item)) for item in items if not is_missing(item)) if text})
 
@@ -212,15 +210,13 @@ _TURN: dict[Type, Callable[[Any], Any]] = {
 }
 
 
-_Turns: TypeAlias = "tuple[tuple[str, bool, bool, Callable[[Any], Any] | None], ...]"
-"""Of each attribute: name, whether required, whether null means something, and how its value is turned (None: money of
-the order). Worked out once, since members of an enumeration are slow to reach."""
+_Turns: TypeAlias = "tuple[tuple[str, bool, Callable[[Any], Any] | None], ...]"
+"""Of each attribute: name, whether required, and how its value is turned (None: money of the order). Worked out once,
+since members of an enumeration are slow to reach."""
 
 
 def _turns(attributes: tuple[Attribute, ...]) -> _Turns:
-    return tuple(
-        (one.name, one.required, one.type is Type.TEXTS, _TURN.get(one.type)) for one in attributes if not one.parts
-    )
+    return tuple((one.name, one.required, _TURN.get(one.type)) for one in attributes if not one.parts)
 
 
 _ORDER, _ADDRESS, _PRODUCT, _REFUND, _ALIAS = map(_turns, (ORDER, ADDRESS, PRODUCT, REFUND, ALIAS))

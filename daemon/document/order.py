@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from daemon.document.outcome import Document
 from daemon.mapping.attributes import EXCLUSIVE, ORDER, PERSONAL, Attribute, Type
@@ -179,7 +179,8 @@ _EXACT: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-class _Plan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Plan:
     """How an attribute is checked and written: worked out once, since members of an enumeration are slow to reach."""
 
     name: str

@@ -265,7 +265,9 @@ class _Compiler:
         name = node.attr
         if isinstance(kind, RowKind):
             found = self._schema.attribute(kind.source, name, self._place)
-            return (_declared if self._schema.declares(kind.source, name) else _column)(base, name), found
+            if self._schema.declares(kind.source, name):
+                return _declared(base, name), found
+            return _column(base, name, node.node.name if isinstance(node.node, nodes.Name) else None), found
         if isinstance(kind, ListKind):
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
@@ -359,11 +361,13 @@ def _calling(function: Function, positional: list[Run], named: dict[str, Run]) -
     return lambda frame: call(*[run(frame) for run in positional], **{name: run(frame) for name, run in named.items()})
 
 
-def _column(base: Run, name: str) -> Run:
+def _column(base: Run, name: str, variable: str | None) -> Run:
     def read(frame: Frame) -> Any:
-        row = base(frame)
-        value = row.known.get(name, ABSENT)
-        return row.column(name) if value is ABSENT else value
+        row = base(frame) if variable is None else frame[variable]
+        try:
+            return row.known[name]
+        except KeyError:
+            return row.column(name)
 
     return read
 
@@ -372,7 +376,7 @@ def _declared(base: Run, name: str) -> Run:
     def read(frame: Frame) -> Any:
         row = base(frame)
         value = row.worked_out.get(name, ABSENT)
-        return row.declared(name) if value is ABSENT else value
+        return row.work_out(name) if value is ABSENT else value
 
     return read
 

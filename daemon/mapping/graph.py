@@ -20,6 +20,7 @@ from daemon.mapping.kinds import ListKind, RowKind
 from daemon.mapping.rows import ALL_COLUMNS, StoredRow
 
 if TYPE_CHECKING:
+    from daemon.mapping.expressions import Expression
     from daemon.mapping.model import Many, Mapping, One, SortKey, SourceMap
 
 _NUMBERS = (int, Decimal)  # `int | Decimal` would be made anew, and asked slowly, for every row
@@ -59,9 +60,9 @@ class Empty:
 
     def attribute(self, name: str) -> Any:
         """Null, an empty list, or a further empty row: whatever fits the name."""
-        return self.declared(name) if name in self._source.names else None
+        return self.work_out(name) if name in self._source.names else None
 
-    def declared(self, name: str) -> Any:
+    def work_out(self, name: str) -> Any:
         """The same for the name of a derived column or relation."""
         derived = self._source.let.get(name)
         if derived is not None:
@@ -112,26 +113,30 @@ class Row:
 
     def attribute(self, name: str) -> Any:
         """The derived column, relation or column of that name, in this order."""
-        return self.declared(name) if name in self._source.names else self.column(name)
-
-    def declared(self, name: str) -> Any:
-        """The derived column or relation of that name."""
+        if name not in self._source.names:
+            return self.column(name)
         value = self.worked_out.get(name, ABSENT)
-        if value is ABSENT:
-            value = self.worked_out[name] = self._named(name)
+        return self.work_out(name) if value is ABSENT else value
+
+    def work_out(self, name: str) -> Any:
+        """The derived column or relation of that name, which is not among `worked_out` yet."""
+        source = self._source
+        value: Any
+        if (one := source.one.get(name)) is not None:
+            value = self._graph.follow(self, one)
+        elif (many := source.many.get(name)) is not None:
+            value = self._graph.collect(self, many)
+        else:
+            value = self._derived(source.let[name], name)
+        self.worked_out[name] = value
         return value
 
-    def _named(self, name: str) -> Any:
-        source = self._source
-        if name in source.one:
-            return self._graph.follow(self, source.one[name])
-        if name in source.many:
-            return self._graph.collect(self, source.many[name])
+    def _derived(self, expression: Expression, name: str) -> Any:
         if name in self._busy:
-            raise Fault(f"`{name}` of {source.name} needs itself; a derived column cannot")
+            raise Fault(f"`{name}` of {self._source.name} needs itself; a derived column cannot")
         self._busy += (name,)
         try:
-            return source.let[name].evaluate({"row": self, "order": self._graph.order})
+            return expression.evaluate({"row": self, "order": self._graph.order})
         finally:
             self._busy = self._busy[:-1]
 
