@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from daemon.document.normalise import Normaliser
@@ -24,7 +25,7 @@ from daemon.mapping.erasure import ERASED
 from daemon.mapping.expressions import Expression
 from daemon.mapping.faults import AbsentRow, Fault, NotYet
 from daemon.mapping.graph import Empties, Graph
-from daemon.mapping.model import MAX_OFFSET, ListRule, Mapping
+from daemon.mapping.model import MAX_OFFSET, ListRule, Mapping, Rule
 from daemon.mapping.operators import is_missing
 from daemon.mapping.rows import StoredRow, Wanted, targets
 
@@ -42,6 +43,10 @@ class Assembler:
         own = rule.when if rule is not None else None
         conditions = {"when": mapping.when, f"destinations.{destination}.when": own}
         self._conditions = {name: condition for name, condition in conditions.items() if condition is not None}
+        self._rules = {name: _evaluating(rule) for name, rule in mapping.document.items()}
+        self._erased_rules = {
+            name: rule for name, rule in self._rules.items() if name not in PERSONAL and name != "customer_id"
+        }
         self._empties = Empties(mapping)
         self._followed = {
             name: tuple(one for one in source.one.values() if (name, one.name) in mapping.followed)
@@ -163,16 +168,9 @@ class Assembler:
     def _values(self, frame: Values, problems: list[str], stands_for: str | None) -> Values:
         """The value of every rule; faults are collected, so that one look shows them all."""
         values: Values = {}
-        for name, rule in self._mapping.document.items():
-            if stands_for is not None and (name in PERSONAL or name == "customer_id"):
-                continue
+        for name, evaluate in (self._rules if stands_for is None else self._erased_rules).items():
             try:
-                if isinstance(rule, Expression):
-                    values[name] = rule.evaluate(frame)
-                elif isinstance(rule, dict):
-                    values[name] = {part: expression.evaluate(frame) for part, expression in rule.items()}
-                else:
-                    values[name] = [item for part in rule for item in _items(part, frame)]
+                values[name] = evaluate(frame)
             except Fault as fault:
                 problems.append(str(fault))
         return values if stands_for is None else {**values, "customer_id": stands_for}
@@ -203,10 +201,24 @@ class Assembler:
         return next((item.item[part] for item in rule if part in item.item), None)
 
 
-def _items(rule: ListRule, frame: Values) -> list[Values]:
-    """The items of one list rule: its loops nested, the outer one first."""
+def _evaluating(rule: Rule) -> Callable[[Values], Any]:
+    """What gives the value of a rule."""
+    if isinstance(rule, Expression):
+        return rule.evaluate
+    if isinstance(rule, dict):
+        return partial(_parts, rule)
+    return partial(_items, rule)
+
+
+def _parts(rule: dict[str, Expression], frame: Values) -> Values:
+    return {name: expression.evaluate(frame) for name, expression in rule.items()}
+
+
+def _items(rules: tuple[ListRule, ...], frame: Values) -> list[Values]:
+    """The items of a list's rules: the loops of each nested, the outer one first."""
     made: list[Values] = []
-    _loop(rule, 0, dict(frame), made)
+    for rule in rules:
+        _loop(rule, 0, dict(frame), made)
     return made
 
 

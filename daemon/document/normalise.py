@@ -6,6 +6,7 @@ an address only where it can be used, times in UTC. Lines and refunds are in `li
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -13,14 +14,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from daemon.document.lines import merge_products, net, settle_refunds
-from daemon.document.order import LARGEST, Breach
+from daemon.document.order import LARGEST, Breach, breach
 from daemon.document.outcome import Oddity
 from daemon.mapping import identity
-from daemon.mapping.attributes import ADDRESS, ALIAS, ORDER, PRODUCT, REFUND, Attribute, Type
+from daemon.mapping.attributes import ORDER, Type
 from daemon.mapping.countries import ALPHA2_BY_ALPHA3, ALPHA3
 from daemon.mapping.currencies import exact_sum, minor_digits, quantum, round_to
 from daemon.mapping.faults import Fault
-from daemon.mapping.graph import Empty
 from daemon.mapping.model import SHIPPING_COUNTRY, Policies
 from daemon.mapping.operators import as_text, is_missing, is_number, name_of
 from daemon.mapping.times import format_time, parse_time, utc_text
@@ -41,12 +41,14 @@ class Normaliser:
         self.oddities: list[Oddity] = []
         self.breaches: list[Breach] = []
         self._digits = 2
+        self._turns = _turns(2)
 
     def order(self, values: Values) -> Values:
         """The order. Attributes that cannot be turned are left out and stand in `breaches`."""
         currency = values.get("currency")
         self._digits = minor_digits(currency) if isinstance(currency, str) else 2
-        order = self._object(values, _ORDER, "")
+        self._turns = _turns(self._digits)
+        order = self._object(values, "")
         if "time_of_purchase" in order and self._offset_secs:
             self._shift(order)
         if order.get("discount_amount", 0) < 0:
@@ -57,12 +59,12 @@ class Normaliser:
         address = values.get("customer_shipping_address") or {}
         self._contact(order, self._region(address))
         self._address(order, address)
-        products = self._items(values, _PRODUCT, "products")
+        products = self._items(values, "products")
         order["products"] = merge_products(products, self._policies, self.oddities)
-        refunds = self._items(values, _REFUND, "refunds")
+        refunds = self._items(values, "refunds")
         order["refunds"] = settle_refunds(refunds, order["products"], self._digits, self._policies, self.oddities)
         if values.get("alternate_order_ids"):
-            aliases = self._items(values, _ALIAS, "alternate_order_ids")
+            aliases = self._items(values, "alternate_order_ids")
             order["alternate_order_ids"] = [item for index, item in enumerate(aliases) if item not in aliases[:index]]
         self._odd_sums(order)
         return order
@@ -73,29 +75,24 @@ class Normaliser:
                 parse_time(order["time_of_purchase"]) + timedelta(seconds=self._offset_secs)
             )
         except OverflowError:
-            self._breach("", None, "time_of_purchase", "is outside the calendar once the offset is added")
+            what = "is outside the calendar once the offset is added"
+            self.breaches.append(breach("", None, "time_of_purchase", what))
 
-    def _items(self, values: Values, turns: _Turns, name: str) -> list[Values]:
-        return [self._object(item, turns, name, index) for index, item in enumerate(values.get(name, ()))]
+    def _items(self, values: Values, name: str) -> list[Values]:
+        return [self._object(item, name, index) for index, item in enumerate(values.get(name, ()))]
 
-    def _object(self, values: Values, turns: _Turns, name: str, index: int | None = None) -> Values:
+    def _object(self, values: Values, name: str, index: int | None = None) -> Values:
         made: Values = {}
-        for inner, required, turn in turns:
-            value = values.get(inner)
-            if value is None or type(value) is Empty:
-                continue
-            try:
-                turned = _rounded(value, self._digits) if turn is None else turn(value)
-            except Fault as fault:
-                self._breach(name, index, inner, fault.what)
-                continue
-            if required or turned != "":
-                made[inner] = turned
+        for inner, required, turn in self._turns[name]:
+            if inner in values:
+                try:
+                    turned = turn(values[inner])
+                except Fault as fault:
+                    self.breaches.append(breach(name, index, inner, fault.what))
+                    continue
+                if turned is not None and (required or turned != ""):
+                    made[inner] = turned
         return made
-
-    def _breach(self, name: str, index: int | None, attribute: str, what: str) -> None:
-        place = f"{name}.{attribute}" if name else attribute
-        self.breaches.append(Breach(place, place if index is None else f"{name}[{index}].{attribute}", what))
 
     def _region(self, address: Values) -> str:
         """The country in which a number without a country code is read."""
@@ -130,7 +127,7 @@ class Normaliser:
                 order[name] = value
 
     def _address(self, order: Values, values: Values) -> None:
-        address = self._object(values, _ADDRESS, "customer_shipping_address")
+        address = self._object(values, "customer_shipping_address")
         if not any(address.values()):
             return
         if not address.get("zip") or address.get("country_code") not in ALPHA3:
@@ -145,47 +142,53 @@ class Normaliser:
         total, tax, shipping = (order.get(name) for name in ("purchase_total", "tax", "shipping_cost"))
         if total is None or tax is None or shipping is None:
             return
-        if any("price" not in product or "quantity" not in product for product in products):
+        try:
+            lines = exact_sum([net(product) for product in products])
+        except KeyError:
             return
-        lines = exact_sum(net(product) for product in products)
         if abs(lines + tax + shipping - total) > quantum(self._digits) * len(products):
             self.oddities.append(Oddity.SUM_MISMATCH)
         if exact_sum(row.get("refund_amount", Decimal(0)) for row in order["refunds"]) > total:
             self.oddities.append(Oddity.REFUND_EXCEEDS_TOTAL)
 
 
-def _rounded(value: Any, digits: int) -> Decimal:
-    if is_number(value):
-        if abs(value) > LARGEST:
-            raise Fault("is more than 10^14")
-        return round_to(value, digits)
-    cure = "; declare `types: {column: numeric}` under its source or write dec(x)" if isinstance(value, str) else ""
-    raise Fault(f"must be a number, not {name_of(value)}{cure}")
+def _rounding(digits: int) -> Callable[[Any], Decimal | None]:
+    def rounded(value: Any) -> Decimal | None:
+        if is_number(value):
+            if abs(value) > LARGEST:
+                raise Fault("is more than 10^14")
+            return round_to(value, digits)
+        if is_missing(value):
+            return None
+        cure = "; declare `types: {column: numeric}` under its source or write dec(x)" if isinstance(value, str) else ""
+        raise Fault(f"must be a number, not {name_of(value)}{cure}")
+
+    return rounded
 
 
-def _units(value: Any) -> Decimal:
-    return _rounded(value, UNIT_DIGITS)
-
-
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
     if type(value) is str:
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
             raise Fault("is not valid Unicode")
         return "" if value.isspace() else value
     if isinstance(value, bool):
         raise Fault("must be a text, not true or false")
-    return as_text(value) or ""
+    return as_text(value)
 
 
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
+def _flag(value: Any) -> bool | None:
+    if isinstance(value, bool) or value is None:
         return value
     if type(value) is int and value in (0, 1):
         return value == 1
+    if is_missing(value):
+        return None
     raise Fault(f"must be true or false, not {name_of(value)}")
 
 
-def _time(value: Any) -> str:
+def _time(value: Any) -> str | None:
+    if is_missing(value):
+        return None
     if not isinstance(value, str):
         raise Fault(f"must be an ISO-8601 time, not {name_of(value)}")
     try:
@@ -194,29 +197,36 @@ def _time(value: Any) -> str:
         raise Fault(f"must be an ISO-8601 time with an offset: {error}") from error
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Any) -> list[str] | None:
+    if is_missing(value):
+        return None
     items = value if isinstance(value, list | tuple) else [value]
-    return sorted({text for text in (identity.trim(_text(item)) for item in items if not is_missing(item)) if text})
+    return sorted({text for text in (identity.trim(_text(item) or "") for item in items) if text})
 
 
-_TURN: dict[Type, Callable[[Any], Any]] = {
-    Type.TEXT: _text,
-    Type.ID: _text,
-    Type.PRICE: _units,
-    Type.QUANTITY: _units,
-    Type.FLAG: _flag,
-    Type.TIME: _time,
-    Type.TEXTS: _texts,
-}
+_Turn: TypeAlias = Callable[[Any], Any]
+"""Gives the value as the API takes it, None for what is missing. Raises Fault where it cannot be turned."""
 
 
-_Turns: TypeAlias = "tuple[tuple[str, bool, Callable[[Any], Any] | None], ...]"
-"""Of each attribute: name, whether required, and how its value is turned (None: money of the order). Worked out once,
-since members of an enumeration are slow to reach."""
+@functools.cache
+def _turns(digits: int) -> dict[str, tuple[tuple[str, bool, _Turn], ...]]:
+    """Name, whether required, and how it is turned, of the attributes of an order ("") and of each object within it.
 
-
-def _turns(attributes: tuple[Attribute, ...]) -> _Turns:
-    return tuple((one.name, one.required, _TURN.get(one.type)) for one in attributes if not one.parts)
-
-
-_ORDER, _ADDRESS, _PRODUCT, _REFUND, _ALIAS = map(_turns, (ORDER, ADDRESS, PRODUCT, REFUND, ALIAS))
+    `digits` are the decimals of the order's money.
+    """
+    units = _rounding(UNIT_DIGITS)
+    turns: dict[Type, _Turn] = {
+        Type.TEXT: _text,
+        Type.ID: _text,
+        Type.MONEY: _rounding(digits),
+        Type.PRICE: units,
+        Type.QUANTITY: units,
+        Type.FLAG: _flag,
+        Type.TIME: _time,
+        Type.TEXTS: _texts,
+    }
+    objects = {"": ORDER, **{one.name: one.parts for one in ORDER if one.parts}}
+    return {
+        name: tuple((one.name, one.required, turns[one.type]) for one in attributes if not one.parts)
+        for name, attributes in objects.items()
+    }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Any, TypeAlias
+from typing import Any
 
 from daemon.document.outcome import Document
 from daemon.mapping.attributes import EXCLUSIVE, ORDER, PERSONAL, Attribute, Type
@@ -22,7 +22,6 @@ from daemon.mapping.identity import is_email, is_ip
 from daemon.mapping.operators import is_number, plain
 from daemon.mapping.times import parse_time
 
-_ABSENT = object()
 _ZERO = Decimal(0)
 
 LARGEST = Decimal(10**14)
@@ -49,7 +48,7 @@ def validate(order: dict[str, Any]) -> list[str]:
 def breaches(order: dict[str, Any]) -> list[Breach]:
     """The same as values."""
     found: list[Breach] = []
-    _object(order, _ORDER, "", "", found)
+    _object(order, _ORDER, "", None, found)
     for raw, hashed in EXCLUSIVE:
         if raw in order and hashed in order:
             found.append(Breach(hashed, hashed, f"may not be sent together with {raw}"))
@@ -59,52 +58,46 @@ def breaches(order: dict[str, Any]) -> list[Breach]:
     return found
 
 
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def breach(name: str, index: int | None, attribute: str, what: str) -> Breach:
+    """A breach of an attribute of the object `name`, or of the item at `index` of the list `name`."""
+    place = f"{name}.{attribute}" if name else attribute
+    return Breach(place, place if index is None else f"{name}[{index}].{attribute}", what)
 
 
-def _object(value: dict[str, Any], plans: _Plans, name: str, path: str, found: list[Breach]) -> None:
-    known = 0
-    for plan in plans:
-        inner = plan.name
-        item = value.get(inner, _ABSENT)
-        if item is _ABSENT:
-            if plan.required:
-                found.append(Breach(_joined(name, inner), _joined(path, inner), "is required and has no value"))
-            continue
-        known += 1
-        if plan.check is None:
-            _nested(item, plan, found)
-            continue
-        what = plan.check(item)
-        if what is None and plan.exact is not None:
-            what = plan.exact(item)
-        if what is not None:
-            found.append(Breach(_joined(name, inner), _joined(path, inner), what))
-    if known != len(value):
-        extras = sorted(value.keys() - {plan.name for plan in plans})
-        found.extend(Breach(name, _joined(path, extra), "is not an attribute of the Orders API") for extra in extras)
+def _object(value: dict[str, Any], shape: _Shape, name: str, index: int | None, found: list[Breach]) -> None:
+    for inner, required, check, parts in shape.rules:
+        if inner in value:
+            what = check(value[inner]) if check is not None else _nested(value[inner], inner, parts, found)
+            if what is not None:
+                found.append(breach(name, index, inner, what))
+        elif required:
+            found.append(breach(name, index, inner, "is required and has no value"))
+    if not value.keys() <= shape.names:
+        for extra in sorted(value.keys() - shape.names):
+            unknown = breach(name, index, extra, "is not an attribute of the Orders API")
+            found.append(replace(unknown, attribute=name))
 
 
-def _nested(value: Any, plan: _Plan, found: list[Breach]) -> None:
-    name = plan.name
-    if plan.type is Type.OBJECT:
-        if isinstance(value, dict):
-            _object(value, plan.parts, name, name, found)
-        else:
-            found.append(Breach(name, name, "must be an object"))
-        return
+def _nested(value: Any, name: str, shape: _Shape, found: list[Breach]) -> str | None:
+    """What is wrong with the value as a whole; what is wrong within it is added to `found`."""
+    if not shape.many:
+        if not isinstance(value, dict):
+            return "must be an object"
+        _object(value, shape, name, None, found)
+        return None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        found.append(Breach(name, name, "must be a list of objects"))
-        return
+        return "must be a list of objects"
     before = len(found)
     for index, item in enumerate(value):
-        _object(item, plan.parts, name, f"{name}[{index}]", found)
+        _object(item, shape, name, index, found)
     if name == "refunds" and len(found) == before and len({frozenset(item.items()) for item in value}) != len(value):
-        found.append(Breach(name, name, "holds two equal rows"))
+        return "holds two equal rows"
+    return None
 
 
 def _text(value: Any) -> str | None:
+    if type(value) is str and value.isascii():  # nearly always
+        return None
     if not isinstance(value, str):
         return "must be a text"
     try:
@@ -115,6 +108,8 @@ def _text(value: Any) -> str | None:
 
 
 def _id(value: Any) -> str | None:
+    if value and type(value) is str and value.isascii():  # nearly always
+        return None
     return _text(value) or (None if value else "must not be empty")
 
 
@@ -179,40 +174,37 @@ _EXACT: dict[str, Callable[[Any], str | None]] = {
 }
 
 
+def _check(attribute: Attribute) -> Callable[[Any], str | None]:
+    of_type, exact = _TYPES[attribute.type], _EXACT.get(attribute.name)
+    return of_type if exact is None else lambda value: of_type(value) or exact(value)
+
+
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How an attribute is checked and written: worked out once, since members of an enumeration are slow to reach."""
+class _Shape:
+    """The attributes of an object, or of the objects of a list where `many`, as checking and writing go over them."""
 
-    name: str
-    label: str
-    type: Type
-    required: bool
-    check: Callable[[Any], str | None] | None
-    """Of its type; None: it has parts."""
-    exact: Callable[[Any], str | None] | None
-    """Of its values."""
-    parts: tuple[_Plan, ...]
+    names: frozenset[str]
+    rules: tuple[tuple[str, bool, Callable[[Any], str | None] | None, _Shape], ...]
+    """Name, whether required, the check of its value (None: it has parts), its parts."""
+    labels: tuple[tuple[str, str, _Shape], ...]
+    """Name, the same as JSON with its colon, its parts."""
+    many: bool = False
 
 
-_Plans: TypeAlias = tuple[_Plan, ...]
-
-
-def _plans(attributes: tuple[Attribute, ...]) -> _Plans:
-    return tuple(
-        _Plan(
-            one.name,
-            f'"{one.name}":',
-            one.type,
-            one.required,
-            None if one.parts else _TYPES[one.type],
-            _EXACT.get(one.name),
-            _plans(one.parts),
-        )
-        for one in attributes
+def _shape(attributes: tuple[Attribute, ...], *, many: bool = False) -> _Shape:
+    parts = [_shape(one.parts, many=one.type is Type.LIST) for one in attributes]
+    checks = [None if one.parts else _check(one) for one in attributes]
+    return _Shape(
+        frozenset(one.name for one in attributes),
+        tuple(
+            (one.name, one.required, check, inner) for one, check, inner in zip(attributes, checks, parts, strict=True)
+        ),
+        tuple((one.name, f'"{one.name}":', inner) for one, inner in zip(attributes, parts, strict=True)),
+        many,
     )
 
 
-_ORDER = _plans(ORDER)
+_ORDER = _shape(ORDER)
 
 
 def canonical(order: dict[str, Any]) -> bytes:
@@ -228,25 +220,25 @@ _TEXT_OF: dict[type, Callable[[Any], str]] = {
 }
 
 
-def _object_text(value: dict[str, Any], plans: _Plans) -> str:
+def _object_text(value: dict[str, Any], shape: _Shape) -> str:
     texts = []
-    for plan in plans:
-        item = value.get(plan.name, _ABSENT)
-        if item is not _ABSENT:
+    for name, label, parts in shape.labels:
+        if name in value:
+            item = value[name]
             text_of = _TEXT_OF.get(type(item))
-            texts.append(plan.label + (_nested_text(item, plan) if text_of is None else text_of(item)))
+            texts.append(label + (_nested_text(item, name, parts) if text_of is None else text_of(item)))
     return f"{{{','.join(texts)}}}"
 
 
-def _nested_text(value: Any, plan: _Plan) -> str:
+def _nested_text(value: Any, name: str, shape: _Shape) -> str:
     kind = type(value)
     if kind is dict:
-        return _object_text(value, plan.parts)
+        return _object_text(value, shape)
     if kind is list:
-        return f"[{','.join([_nested_text(item, plan) for item in value])}]"
+        return f"[{','.join([_nested_text(item, name, shape) for item in value])}]"
     text_of = _TEXT_OF.get(kind)
     if text_of is None:
-        raise TypeError(f"{plan.name}: a {kind.__name__} has no place in a document")
+        raise TypeError(f"{name}: a {kind.__name__} has no place in a document")
     return text_of(value)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from decimal import Decimal
 from operator import itemgetter
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from daemon.mapping.faults import AbsentRow, Fault, UnknownValue
@@ -274,7 +274,8 @@ class Graph:
             return rows
         evaluate = part.expression.evaluate
         values = [evaluate({"row": row, "order": self.order}) for row in rows]
-        if len({_sort_class(kind) for kind in {type(value) for value in values if value is not None}}) > 1:
+        kinds = set(map(type, values)) - {NoneType}
+        if len({_sort_class(kind) for kind in kinds}) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )

@@ -48,20 +48,24 @@ class Link:
     constants: tuple[tuple[str, str], ...] = ()
     reads: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """The columns of this row that decide where the link leads."""
+    only: str | None = field(init=False, repr=False, compare=False)
+    """The one column that says it all, nearly always."""
 
     def __post_init__(self) -> None:
         named = (name for name in self.columns if not name.startswith(FIXED))
         object.__setattr__(self, "reads", (*named, *(name for name, _ in self.constants)))
+        alone = len(self.columns) == 1 and self.reads == self.columns
+        object.__setattr__(self, "only", self.columns[0] if alone else None)
 
     def target_key(self, columns: Dict[str, Any]) -> str | None:
         """The key of the row this one points at; None where a column is null or absent, or a constant differs."""
+        if self.only is not None:
+            value = columns.get(self.only)
+            return value if value is None or type(value) is str else key_text(value)
         for name, wanted in self.constants:
             value = columns.get(name)
             if value is None or key_text(value) != wanted:
                 return None
-        if len(self.columns) == 1 and self.reads:  # nearly always, and asked for every row
-            only = columns.get(self.columns[0])
-            return None if only is None else key_text(only)
         values = [name[1:] if name.startswith(FIXED) else columns.get(name) for name in self.columns]
         if any(value is None for value in values):
             return None
