@@ -265,9 +265,8 @@ class _Compiler:
         name = node.attr
         if isinstance(kind, RowKind):
             found = self._schema.attribute(kind.source, name, self._place)
-            if self._schema.declares(kind.source, name):
-                return _declared(base, name), found
-            return _column(base, name, node.node.name if isinstance(node.node, nodes.Name) else None), found
+            reading = _declared if self._schema.declares(kind.source, name) else _column
+            return reading(base, name, node.node.name if isinstance(node.node, nodes.Name) else None), found
         if isinstance(kind, ListKind):
             raise Mistake(f"`.{name}` after a list; write first(...).{name}, col(..., '{name}') or a `for`")
         if isinstance(kind, ValueKind):
@@ -361,6 +360,7 @@ def _calling(function: Function, positional: list[Run], named: dict[str, Run]) -
     return lambda frame: call(*[run(frame) for run in positional], **{name: run(frame) for name, run in named.items()})
 
 
+# Both spare themselves a call where the row is a variable.
 def _column(base: Run, name: str, variable: str | None) -> Run:
     def read(frame: Frame) -> Any:
         row = base(frame) if variable is None else frame[variable]
@@ -372,9 +372,9 @@ def _column(base: Run, name: str, variable: str | None) -> Run:
     return read
 
 
-def _declared(base: Run, name: str) -> Run:
+def _declared(base: Run, name: str, variable: str | None) -> Run:
     def read(frame: Frame) -> Any:
-        row = base(frame)
+        row = base(frame) if variable is None else frame[variable]
         value = row.worked_out.get(name, ABSENT)
         return row.work_out(name) if value is ABSENT else value
 

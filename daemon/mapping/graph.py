@@ -171,10 +171,11 @@ class Graph:
         self._order_key = order_key
         self._final = final
         self._rows: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        known = self._rows
         for stored in rows:
-            source = self._sources.get(stored.source)
-            if source is not None:
-                self._rows[stored.source][stored.key] = Row(stored, source, self)
+            name = stored.source
+            if name in mapping.sources:
+                known[name][stored.key] = Row(stored, mapping.sources[name], self)
         self._own: dict[str, list[Row]] = {}
         self._indexes: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
         self.missing: set[tuple[str, str]] = set()
@@ -274,14 +275,17 @@ class Graph:
             return rows
         evaluate = part.expression.evaluate
         values = [evaluate({"row": row, "order": self.order}) for row in rows]
-        kinds = set(map(type, values)) - {NoneType}
-        if len({_sort_class(kind) for kind in kinds}) > 1:
+        kinds = set(map(type, values))
+        null = NoneType in kinds
+        if len({_sort_class(kind) for kind in kinds - {NoneType}}) > 1:
             raise Fault(
                 f"sort `{part.expression.text}`: numbers and texts cannot be put in one order; declare `types:`"
             )
-        known = [pair for pair in zip(values, rows, strict=True) if pair[0] is not None]
+        pairs = list(zip(values, rows, strict=True))
+        known = [pair for pair in pairs if pair[0] is not None] if null else pairs
+        nulls = [pair for pair in pairs if pair[0] is None] if null else []
         known.sort(key=itemgetter(0), reverse=part.descending)
-        return [row for _, row in known] + [row for value, row in zip(values, rows, strict=True) if value is None]
+        return [row for _, row in known + nulls]
 
 
 def _text(value: Any, relation: One | Many) -> str:
