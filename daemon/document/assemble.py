@@ -85,11 +85,13 @@ class Assembler:
         self, rows: Iterable[StoredRow], read: Callable[[set[Wanted]], Iterable[StoredRow]]
     ) -> list[StoredRow]:
         """The rows with those that they look up, over however many steps; `read` gives what it can of those wanted."""
-        have = list(rows)
-        asked: set[Wanted] = set()
-        while wanted := self.needs(have) - asked:
-            asked |= wanted
-            have += read(wanted)
+        have = new = list(rows)
+        known: set[Wanted] = set()  # at hand, or asked for
+        while wanted := self.needs(new) - known:
+            known |= wanted
+            known.update(Wanted(row.source, row.key) for row in new)
+            new = list(read(wanted))
+            have = [*have, *new]
         return have
 
     def assemble(
