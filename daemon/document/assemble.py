@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -103,8 +102,11 @@ class Assembler:
         unknown makes the order invalid. `regardless`: one that is cancelled or not eligible is taken for an order, to
         tell what would have been sent of it; but none of another destination.
         """
-        with closing(Graph(self._mapping, self._empties, order_key, rows, final=final)) as graph:
+        graph = Graph(self._mapping, self._empties, order_key, rows, final=final)
+        try:
             return self._told(graph, order_key, final=final, regardless=regardless)
+        finally:
+            graph.close()
 
     def _told(self, graph: Graph, order_key: str, *, final: bool, regardless: bool) -> Outcome:
         if graph.root is None:

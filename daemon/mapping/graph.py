@@ -215,10 +215,8 @@ class Graph:
             found = self._matching(row, one)
             return found[0] if found else empty
         columns = row.known
-        for name in one.link.reads:
-            if name not in columns:
-                columns = {name: row.column(name) for name in one.link.reads}
-                break
+        if one.link.only not in columns:
+            columns = {name: row.column(name) for name in one.link.reads}
         try:
             key = one.link.target_key(columns)
         except ValueError as error:

@@ -29,7 +29,8 @@ def plain(value: Number) -> str:
 
 def is_number(value: object) -> bool:
     """Whether this is a number of the language: int or finite Decimal, and no bool."""
-    return type(value) is int or (type(value) is Decimal and value.is_finite())
+    kind = type(value)
+    return kind is int or (kind is Decimal and value.is_finite())  # type: ignore[attr-defined]
 
 
 def is_missing(value: object) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from judges import bent, disagreement, outcomes
 from mapping_cases import SHOP, assemble, line_row, load, refund_rows, shop_rows
@@ -20,6 +22,7 @@ from daemon.document.outcome import Invalid, Oddity, Ready
 from daemon.mapping.currencies import exact_sum, quantum, round_to, shares
 from daemon.mapping.model import Policies
 from daemon.mapping.rows import StoredRow
+from daemon.mapping.times import format_time, parse_time, utc_text
 
 AMOUNTS = st.decimals(-1_000_000, 1_000_000, places=4)
 WEIGHTS = st.lists(st.decimals(0, 100_000, places=6), min_size=1, max_size=12)
@@ -107,6 +110,37 @@ def test_one_number_has_one_form(number: Decimal, zeros: int) -> None:
     assert canonical(order) == canonical(padded)
     assert json.loads(canonical(order), parse_float=Decimal, parse_int=Decimal)["tax"] == number
     assert b"E" not in canonical(order)
+
+
+@given(
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])),
+    st.sampled_from(["auto", "seconds", "milliseconds", "microseconds"]),
+    st.booleans(),
+)
+def test_a_time_is_cut_as_it_would_be_written(stamp: datetime, timespec: str, short: bool) -> None:
+    """The text of a time in UTC that is cut short is the one that writing the time anew gives, and stays what it is."""
+    text = stamp.isoformat(timespec=timespec)
+    text = text.replace("+00:00", "Z") if short else text
+    try:
+        expected = format_time(parse_time(text))
+    except OverflowError:
+        reject()
+    assert utc_text(text) == expected
+    assert utc_text(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-02-30T00:00:00Z", "2026-03-01T24:00:00Z", "2026-03-01T08:60:00Z", "2026-03-01T08:00Z"]
+)
+def test_what_is_cut_is_a_time(text: str) -> None:
+    """What looks like one is read as one first."""
+    try:
+        expected = format_time(parse_time(text))
+    except ValueError:
+        with pytest.raises(ValueError, match="ISO-8601"):
+            utc_text(text)
+    else:
+        assert utc_text(text) == expected
 
 
 @given(

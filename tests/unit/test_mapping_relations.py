@@ -340,3 +340,9 @@ def test_refused(tmp_path: Path, old: str, new: str, expected: str) -> None:
     with pytest.raises(MappingError) as caught:
         load(tmp_path, NESTED, (old, new))
     assert any(expected in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_a_constant_key_under_a_condition_stays_constant() -> None:
+    """The column that decides whether a link holds is no part of the key it leads to."""
+    link = Link("orders.shop", "orders", "shops", ("=main",), (("kind", "web"),))
+    assert [link.target_key({"kind": kind}) for kind in ("web", "till", None)] == ["main", None, None]
