@@ -50,6 +50,7 @@ def measure(size: Size) -> list[Figure]:
                 fill(connection, orders)
                 figures.append(_bytes(connection, orders))
                 figures += _claims(connection, orders)
+                folder.rate(orders, size.rounds)  # what is worked on is in memory then, as in a state that is in use
                 rates = [folder.rate(orders, number) for number in range(size.rounds)]
                 first = first or rates
                 figure = Figure(
