@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from line import Folding, Topics, backlog, live, settings_of
+from fixtures.kafka_server import KafkaServer
+from line import Folding, Topics, backlog, live, settings_of, strong_broker
 from rig import Figure, Size, state
 from running import BYTES_A_SECOND, KNOWN_AND_OWED, QUIET_SECS, Running, running
 from workload import order_rows
@@ -23,7 +24,8 @@ from daemon.demo.stack import Broker, PostgresServer
 
 RATE = 20  # new orders a second
 FIRST = 10_000_000  # the number of the first of them
-HOT = 2000
+HOT = 500
+"""Orders that change all the time: what they cost of the budget must leave room for others."""
 HALF = 0.5
 WANTED = {"idle": 1.0, "under load": 2.0, "during a backfill": 5.0}
 DOCUMENT = 600  # bytes, at least
@@ -32,13 +34,15 @@ DOCUMENT = 600  # bytes, at least
 def measure(size: Size) -> list[Figure]:
     """p50 and p99 of each situation, in rounds."""
     figures: list[Figure] = []
-    with PostgresServer(durable=True) as server, Broker() as broker:
+    with PostgresServer(durable=True) as server, strong_broker() as (broker, name):
         ceiling = _ceiling(server, broker, size)
         with running(server, broker, 60.0) as daemon:
             daemon.topics.produce(backlog(HOT), op="r")
             daemon.settled(HOT)
             numbers = itertools.count(FIRST)
-            figures += _figures("idle", [_round(daemon, numbers, size.fresh_secs) for _ in range(size.rounds)])
+            figures += _figures(
+                "idle", [_round(daemon, numbers, size.fresh_secs) for _ in range(size.rounds)], note=f"from {name}"
+            )
             with _busy(daemon, ceiling * HALF) as reached:
                 late = [_round(daemon, numbers, size.fresh_secs) for _ in range(size.rounds)]
             figures += _figures("under load", late, note=f"{reached():,.0f} messages/s beside them")
@@ -49,7 +53,7 @@ def measure(size: Size) -> list[Figure]:
     return figures
 
 
-def _ceiling(server: PostgresServer, broker: Broker, size: Size) -> float:
+def _ceiling(server: PostgresServer, broker: Broker | KafkaServer, size: Size) -> float:
     """Messages a second of live traffic that one process folds."""
     topics = Topics(broker)
     topics.produce(live(HOT, size.orders), op="u")

@@ -9,14 +9,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from fixtures.apache_kafka import POM as KAFKA
+from fixtures.kafka_server import KafkaServer
+from fixtures.maven import UnavailableError, jars, java
 from workload import LINES, Named, envelope, order_rows, schemas, shared_rows, shop_mapping
 
 from daemon.demo.stack import CLIENT_PROPERTIES, Broker
@@ -30,13 +33,26 @@ from daemon.settings import Destination, Kafka, Postgres, Settings
 from daemon.state.ingest_store import PostgresIngestStore
 from daemon.state.schedule import DebouncePolicy
 
-if TYPE_CHECKING:
-    from fixtures.kafka_server import KafkaServer
-
 BATCH = 5000
 PARTITIONS = 4
 FIRST_LSN = 1_000_000
 POLICY = DebouncePolicy(timedelta(seconds=60), timedelta(seconds=600))
+
+
+@contextmanager
+def strong_broker() -> Iterator[tuple[Broker | KafkaServer, str]]:
+    """Apache Kafka where its jars and Java can be had, with its name; else the light broker, which is slow at giving
+    out what came in many small batches.
+    """
+    try:
+        libraries = jars(KAFKA)
+        java()
+    except UnavailableError:
+        with Broker() as light:
+            yield light, "the light broker"
+    else:
+        with KafkaServer(libraries) as kafka:
+            yield kafka, "Apache Kafka"
 
 
 class Topics:

@@ -39,7 +39,7 @@ class Size:
     fresh_secs: float  # of each round
 
 
-MINUTES = Size(5, 20_000, 2000, (10_000, 100_000), 10, 6)
+MINUTES = Size(5, 20_000, 2000, (10_000, 100_000), 60, 6)
 HOUR = Size(5, 200_000, 5000, (10_000, 100_000, 1_000_000, 5_000_000), 60, 30)
 GLANCE = Size(1, 2000, 300, (2000,), 2, 4)  # to see that it works; no figure of it means anything
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from daemon_rig import KEY_VARIABLE, Replica
+from fixtures.kafka_server import KafkaServer
 from line import Topics
 from rig import looking, state
 
@@ -69,7 +70,7 @@ class Running:
 @contextmanager
 def running(
     server: PostgresServer,
-    broker: Broker,
+    broker: Broker | KafkaServer,
     window_secs: float,
     prepare: Callable[[Postgres, str], None] = lambda _postgres, _url: None,
 ) -> Iterator[Running]:

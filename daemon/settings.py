@@ -239,7 +239,7 @@ class Delivery(Section):
     resend_gap_secs: Annotated[float, Field(ge=0)] = 5.0
     lease_secs: Seconds = 90.0
     lease_renew_secs: Seconds = 15.0
-    poll_interval_ms: Count = 500
+    poll_interval_ms: Count = 250
     backoff_initial_secs: Seconds = 1.0
     backoff_max_secs: Seconds = 300.0
     circuit_failures: Count = 5  # transport failures in a row that open the circuit
