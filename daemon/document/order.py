@@ -97,10 +97,10 @@ def _nested(value: Any, name: str, shape: _Shape, found: list[Breach]) -> str | 
 
 
 def _text(value: Any) -> str | None:
-    if type(value) is str and value.isascii():  # nearly always
-        return None
-    if not isinstance(value, str):
+    if type(value) is not str:  # nor what only passes for one, as an enumeration's member
         return "must be a text"
+    if value.isascii():  # nearly always
+        return None
     try:
         value.encode()
     except UnicodeEncodeError:

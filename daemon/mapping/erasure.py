@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -209,16 +210,17 @@ class Eraser:
     def customer_id(self, order_key: str, rows: Iterable[StoredRow]) -> str | None:
         """The `customer_id` of an order, as far as these rows tell it."""
         try:
-            return self._told(Graph(self._mapping, self._empties, order_key, rows, final=False))
+            return self._told(order_key, rows)
         except (Fault, NotYet):
             return None
 
-    def _told(self, graph: Graph) -> str | None:
-        if graph.root is None or graph.root.deleted:
-            return None
-        rule = self._mapping.document["customer_id"]
-        value = rule.evaluate({"row": graph.order, "order": graph.order}) if isinstance(rule, Expression) else None
-        return as_text(value) or None
+    def _told(self, order_key: str, rows: Iterable[StoredRow]) -> str | None:
+        with closing(Graph(self._mapping, self._empties, order_key, rows, final=False)) as graph:
+            if graph.root is None or graph.root.deleted:
+                return None
+            rule = self._mapping.document["customer_id"]
+            value = rule.evaluate({"row": graph.order, "order": graph.order}) if isinstance(rule, Expression) else None
+            return as_text(value) or None
 
     def carriers(self, root: StoredRow) -> frozenset[str]:
         """The columns of an order's own row that say which customer it is: those with which `customer_id` changes.
@@ -242,9 +244,8 @@ class Eraser:
         told: list[str | None] = []
         for other in (one, self.stand_in(one)):
             changed = replace(root, columns={**root.columns, column: other})
-            graph = Graph(self._mapping, self._empties, root.key, [changed], final=False)
             try:
-                told.append(self._told(graph))
+                told.append(self._told(root.key, [changed]))
             except NotYet:
                 return True
             except Fault:

@@ -12,15 +12,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeAlias
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
+
+_Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | signal.Handlers | None"
 
 
 @contextmanager
 def asked_to_stop(heard: Callable[[signal.Signals], None]) -> Iterator[None]:
     """While open, SIGTERM and SIGINT call `heard` in a thread of its own; the same signal again ends the process.
 
-    To be opened in the main thread. At exit the handlers are as before, and `heard` has returned.
+    To be opened in the main thread; raises ValueError elsewhere. At exit the handlers are as before, and `heard` has
+    returned.
     """
     reading, writing = os.pipe()
 
@@ -34,8 +38,10 @@ def asked_to_stop(heard: Callable[[signal.Signals], None]) -> Iterator[None]:
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()
-    before = {number: signal.signal(number, handle) for number in ASKING}
+    before: dict[signal.Signals, _Handler] = {}
     try:
+        for number in ASKING:
+            before[number] = signal.signal(number, handle)
         yield
     finally:
         for number, handler in before.items():

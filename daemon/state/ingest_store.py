@@ -581,7 +581,8 @@ class PostgresIngestStore:
         stale = [rows[place - 1] for place in answer[0][1] or ()]
         # What was applied and changed nothing touches nothing either, unless what is read again says so.
         idle = self._look_at(answer, rows, touched, changed, replay=replay)
-        left_out = {id(row) for row in chain(stale, idle)}
+        behind = {id(row) for row in stale}
+        left_out = behind | {id(row) for row in idle}
         direct = touched_by(row for row in rows if id(row) not in left_out) if left_out else one.touched
         touched.join(direct)
         result.folded.update(one.counts)
@@ -596,7 +597,7 @@ class PostgresIngestStore:
                 for above in parents.get(name, ()):
                     changed.setdefault(above, changed[name])
         halves = [row for row in rows if row.new_key is not None or (row.old_key is not None and row.unknown)]
-        return [row for row in halves if id(row) not in {id(one) for one in stale}]
+        return [row for row in halves if id(row) not in behind]
 
     def _look_at(
         self,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ BREACHES = [
     ("order_id", ..., "order_id: is required and has no value"),
     ("order_id", "", "order_id: must not be empty"),
     ("customer_id", 7, "customer_id: must be a text"),
+    ("customer_id", StrEnum("Customer", {"A": "a-1"}).A, "customer_id: must be a text"),  # stored by its name
     ("shipping_cost", ..., "shipping_cost: is required"),
     ("tax", "5.00", "tax: must be a number"),
     ("tax", 5.0, "tax: must be a number"),

@@ -33,6 +33,23 @@ def test_a_signal_within_the_wait_for_the_stop_stops(number: signal.Signals) -> 
     assert signal.getsignal(number) is before
 
 
+def test_elsewhere_than_in_the_main_thread_it_is_refused_and_leaves_nothing() -> None:
+    """Only the main thread may set handlers."""
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            with asked_to_stop(lambda _: None):
+                found.append("opened")
+        except ValueError:
+            found.append([thread.name for thread in threading.enumerate() if thread.name == "signals"])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(DEADLINE_SECS)
+    assert found == [[]]
+
+
 def test_a_signal_within_the_wait_for_the_end_of_the_trade_ends_it() -> None:
     """The demo's first Ctrl-C, where the main thread is within `stop.wait`."""
     trade = Trade()
