@@ -248,14 +248,20 @@ class PostgresState:
     def copied(self) -> Callable[[], None]:
         self._one("drop schema if exists copy cascade")
         self._one("create schema copy")
+        written = {}
         for table in TABLES:
             self._one(f"create table copy.{table} as table {table}")
+            written[table] = self._one(
+                "select string_agg(quote_ident(attname), ', ') from pg_attribute"
+                " where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = ''",
+                table,
+            )
         last = self._one("select last_value from delivery_request_id_seq")
 
         def put_back() -> None:
             self._one(f"truncate {', '.join(TABLES)}")
-            for table in TABLES:
-                self._one(f"insert into {table} overriding system value table copy.{table}")
+            for table, columns in written.items():
+                self._one(f"insert into {table} ({columns}) overriding system value select {columns} from copy.{table}")
             self._one("select setval('delivery_request_id_seq', %s)", last)
 
         return put_back
