@@ -207,7 +207,8 @@ class Model:
             source = self._when_it_left(old, left[-1][0] + 1) if left else None
             if source is not None and not source.doubted:
                 taken = {column: source.columns[column] for column in wanted - known.keys() if column in source.columns}
-                reused = any(one.change.kind is Kind.UPSERT for one in self.rows[old][left[0][0] + 1 :])
+                # By a rejected image too: what came after it says that there was one.
+                reused = any(one.change.kind in (Kind.UPSERT, Kind.UNKNOWN) for one in self.rows[old][left[0][0] + 1 :])
                 known |= taken
                 lost |= frozenset(taken) if reused else source.lost
         return known, lost
