@@ -32,13 +32,14 @@ from daemon.sandbox.server import SandboxServer
 
 PAST_ORDERS = 150
 ACTIONS_PER_SEC = 20.0
+LOOK_SECS = 0.5
 INTERRUPTED = 130
 
 
 class Trade:
     """Open until it `ended`: by time, or by the first Ctrl-C. A second Ctrl-C ends everything.
 
-    The handler leaves the event alone: it may run within the main thread's own `stop.wait`, which holds its lock.
+    The handler leaves the event `stop`, which ends the shop's work, alone: it may run in the midst of anything.
     """
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ def _trade(
         try:
             with view.live():
                 while not trade.ended and child.returncode is None and not work.done():
-                    trade.stop.wait(0.5)
+                    time.sleep(LOOK_SECS)
                     left = None if end is None else end - time.monotonic()
                     if left is not None and left <= 0:
                         break

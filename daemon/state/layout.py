@@ -104,13 +104,8 @@ def touched(rows: Iterable[StagedRow]) -> Touched:
     """The orders of those rows that say theirs (`says_its_order`)."""
     found = Touched()
     for row in rows:
-        order = row.root
-        if order is None or row.kind is not _UPSERT:
-            continue
-        if order in found:
-            found.add(order, 1 if row.backfill else 0, row.first_commit_ms)
-        else:
-            found[order] = 1 if row.backfill else 0, row.first_commit_ms
+        if says_its_order(row):
+            found.add(row.root, int(row.backfill), row.first_commit_ms)
     return found
 
 
@@ -136,8 +131,8 @@ def numbers_or_null(values: Sequence[int | None]) -> str:
     return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
 
 
-def array(numbers: Iterable[int | str | None]) -> str:
-    """An array literal of numbers, or of what reads as one."""
+def array(numbers: Iterable[int | None]) -> str:
+    """An array literal of numbers, of which none is null."""
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
